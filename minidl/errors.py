@@ -1,0 +1,24 @@
+"""The exceptions that minidl raises on purpose, beyond Python's own ValueError, TypeError and IndexError.
+
+Each is a subclass of the built-in error that describes it, so that code which catches the built-in one works.
+"""
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit together; the message names the operation, the shapes and the likely fix."""
+
+
+class FileFormatError(ValueError):
+    """A file that is damaged, truncated, hostile, or of another format than its name says."""
+
+
+class DataNotFoundError(FileNotFoundError):
+    """A data set that is neither in `MINIDL_DATA` nor in the user's cache folder, and not embedded either."""
+
+
+def did_you_mean(name: str, known: object, count: int = 3) -> str:
+    """A phrase such as "; did you mean 'conv1.weight'?" with the names in `known` nearest to `name`, or ''."""
+    from difflib import get_close_matches  # needed for error messages only, and slow to import
+
+    close = get_close_matches(name, [str(k) for k in known], n=count, cutoff=0.5)
+    return "; did you mean " + " or ".join(f"'{k}'" for k in close) + "?" if close else ""

@@ -1,0 +1,102 @@
+"""The house holds its plan: arrows point one way, every file is in the wheel, kernels honour their contract."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minidl
+from minidl import kernels
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ["kernels", "errors", "random", "device", "tensor", "gradcheck", "ops", "nn", "data", "optim", "train",
+         "transfer", "models", "cli"]
+MAY_IMPORT = {
+    "kernels": {"kernels"},
+    "errors": set(),
+    "random": set(),
+    "device": set(),
+    "tensor": {"device", "errors"},
+    "gradcheck": {"tensor"},
+    "ops": {"kernels", "errors", "random", "device", "tensor", "ops"},
+    "creation": {"kernels", "errors", "random", "device", "tensor", "ops"},
+    "cuda": {"device", "errors"},
+    "nn": {"errors", "random", "device", "tensor", "ops", "nn"},
+    "data": {"errors", "random", "tensor", "data"},
+    "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
+    "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
+    "models": {"errors", "random", "tensor", "ops", "nn", "transfer", "models"},
+    "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
+    "demo": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "models", "train", "demo"},
+    "cli": {"errors", "data", "demo", "device"},
+}
+FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] == "kernels" else parts[1]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "minidl":
+            inner = node.module.split(".")[1:]
+            rooms |= {inner[0]} if inner else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("minidl.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f != ROOT / "minidl" / "__init__.py"],
+                         ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    assert imported_rooms(path) <= MAY_IMPORT[room], f"{path} is in '{room}'"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_too_long_to_read(path):
+    assert len(path.read_text().splitlines()) <= 420
+
+
+def test_every_package_is_in_the_wheel():
+    text = (ROOT / "pyproject.toml").read_text()
+    for path in FILES:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        package = f"minidl.{package}" if package.startswith("kernels") else package
+        assert f'"{package}"' in text, f"{package} is missing in pyproject.toml's packages"
+
+
+def signature(function):
+    code = function.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    return code.co_varnames[:count], code.co_kwonlyargcount, function.__defaults__, function.__kwdefaults__
+
+
+@pytest.mark.parametrize("name", sorted(kernels.CONTRACT))
+def test_every_backend_honours_the_signatures_of_the_contract(name):
+    contract = kernels.CONTRACT[name]
+    assert contract.__doc__
+    assert hasattr(kernels.backend_module("reference"), name)
+    for backend in kernels.BACKENDS:
+        implementation = getattr(kernels.backend_module(backend), name, None)
+        if implementation is not None:
+            assert signature(implementation) == signature(contract)
+
+
+def test_use_backend_refuses_unknown_names():
+    with pytest.raises(ValueError, match="reference"):
+        with kernels.use_backend("abacus"):
+            pass
+
+
+def test_import_is_light():
+    heavy = {"numba", "safetensors", "tqdm", "matplotlib", "torch", "cupy"}
+    code = "import sys, minidl; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not heavy & set(loaded.split())
+    assert minidl.__version__
