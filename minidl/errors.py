@@ -3,6 +3,10 @@
 Each is a subclass of the built-in error that describes it, so that code which catches the built-in one works.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class ShapeError(ValueError):
     """Shapes that do not fit together; the message names the operation, the shapes and the likely fix."""
@@ -16,7 +20,7 @@ class DataNotFoundError(FileNotFoundError):
     """A data set that is neither in `MINIDL_DATA` nor in the user's cache folder, and not embedded either."""
 
 
-def did_you_mean(name: str, known: object, count: int = 3) -> str:
+def did_you_mean(name: str, known: Iterable, count: int = 3) -> str:
     """A phrase such as "; did you mean 'conv1.weight'?" with the names in `known` nearest to `name`, or ''."""
     from difflib import get_close_matches  # needed for error messages only, and slow to import
 

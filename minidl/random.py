@@ -1,13 +1,14 @@
 """The one source of randomness that initialisers, dropout, shuffling and augmentation share.
 
-`minidl.seed(n)` resets it; everything that draws also accepts a `numpy.random.Generator` of its own.
+`minidl.seed(n)` resets it; everything that draws also accepts a generator of its own, NumPy's or the one in
+`generator.py`, which adds PyTorch's `manual_seed` to NumPy's.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_default = np.random.default_rng()
+_default: np.random.Generator | None = None  # made when first used: importing numpy.random takes a while
 
 
 def seed(value: int) -> np.random.Generator:
@@ -22,4 +23,9 @@ manual_seed = seed
 
 def generator(own: np.random.Generator | None = None) -> np.random.Generator:
     """Return `own` if one is given, else the default generator."""
-    return _default if own is None else own
+    global _default
+    if own is not None:
+        return own
+    if _default is None:
+        _default = np.random.default_rng()
+    return _default

@@ -9,9 +9,9 @@ records a `Node`; `backward` walks the nodes from the loss to the leaves. Read `
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from functools import update_wrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Node:
 
     __slots__ = ("name", "inputs", "shape", "dtype")
 
-    def __init__(self, name: str, inputs: tuple, shape: tuple[int, ...], dtype: np.dtype):
+    def __init__(self, name: str, inputs: Any, shape: tuple[int, ...], dtype: np.dtype):
         self.name, self.inputs, self.shape, self.dtype = name, inputs, shape, dtype
 
     def __repr__(self) -> str:
@@ -110,11 +110,25 @@ class Tensor:
 
     `Tensor(data)` wraps an array without copying it and keeps its dtype; lists and numbers become float32.
     With `requires_grad=True` every operation on it is recorded, and `backward()` on a result leaves the gradient
-    in `grad`. Operators and methods are put on this class by `minidl/ops/__init__.py`.
+    in `grad`. Operators and methods are put on this class by `minidl/ops/methods.py`.
     """
 
     __slots__ = ("array", "grad", "_requires_grad", "_node", "__weakref__")
     __array_priority__ = 1000  # so that `ndarray + Tensor` is left to Tensor.__radd__
+
+    if TYPE_CHECKING:  # what minidl/ops/methods.py puts here, for type checkers and editors
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __neg__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def _operator(self, other: Any) -> Tensor: ...
+
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _operator
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rpow__ = __rmatmul__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __xor__ = _operator
+        __eq__ = __ne__ = _operator  # type: ignore[assignment]
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None):
         self.array = as_array(data, dtype)
@@ -302,7 +316,7 @@ def _count_uses(root: Any, retain_graph: bool) -> dict:
     return uses
 
 
-def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wanted: Sequence[Any] = ()) -> dict:
+def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wanted: Collection[Any] = ()) -> dict:
     """Walk back from `root` and return the gradient array of every leaf (and of every Node in `wanted`)."""
     start = root._node or root
     arriving: dict[Any, Any] = {start: _seed(root, gradient)}
@@ -356,7 +370,7 @@ def differentiable(function: Callable) -> Callable:
     variadic = bool(code.co_flags & 4)
     names = code.co_varnames[: code.co_posonlyargcount]
     takes_dim = "dim" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    name = function.__name__
+    name = function.__name__.lstrip("_")
 
     def operation(*args: Any, **options: Any) -> Tensor:
         if options:

@@ -21,6 +21,8 @@ MAY_IMPORT = {
     "tensor": {"device", "errors"},
     "gradcheck": {"tensor"},
     "ops": {"kernels", "errors", "random", "device", "tensor", "ops"},
+    "autograd": {"ops", "tensor"},
+    "generator": {"device"},
     "creation": {"kernels", "errors", "random", "device", "tensor", "ops"},
     "cuda": {"device", "errors"},
     "nn": {"errors", "random", "device", "tensor", "ops", "nn"},

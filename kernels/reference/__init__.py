@@ -4,4 +4,13 @@ One file a family, under the same names as in the other backends.
 """
 
 from minidl.kernels.reference.activation import *  # noqa: F403
+from minidl.kernels.reference.conv import *  # noqa: F403
+from minidl.kernels.reference.dropout import *  # noqa: F403
+from minidl.kernels.reference.embedding import *  # noqa: F403
 from minidl.kernels.reference.linear import *  # noqa: F403
+from minidl.kernels.reference.loss import *  # noqa: F403
+from minidl.kernels.reference.norm import *  # noqa: F403
+from minidl.kernels.reference.optim import *  # noqa: F403
+from minidl.kernels.reference.pool import *  # noqa: F403
+from minidl.kernels.reference.resize import *  # noqa: F403
+from minidl.kernels.reference.softmax import *  # noqa: F403

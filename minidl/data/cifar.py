@@ -7,7 +7,10 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (
 
 from __future__ import annotations
 
+import errno
 import gzip
+import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +30,11 @@ PIXELS = 3072
 BATCH = 10_000  # records in each of the six files
 _UNPACKED_LIMIT = 256 * 2**20  # either archive unpacks to about 180 MB
 _PICKLE_LIMIT = 64 * 2**20  # a python batch has 31 MB, or 45 MB when written again by Python 3
+_NPY_START = b"\x93NUMPY\x01\x00"
+_NPY_SHAPE = rb"[0-9]{1,5}(?:, [0-9]{1,5})*,?"
+_NPY_HEADER = re.compile(rb"{'descr': '\|u1', 'fortran_order': False, 'shape': \((" + _NPY_SHAPE + rb")\), }\s*")
+# What zipfile raises for damage: RuntimeError for a file that calls itself encrypted, the rest for wrong offsets.
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, struct.error)
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -78,15 +86,16 @@ def read_archive(path: Path, names: Sequence[str], records: int = BATCH) -> list
     """Read the batches called `names` from a .tar.gz without unpacking it to disk; nothing is written anywhere."""
     batches: dict[str, Batch] = {}
     try:
-        with gzip.open(path) as unpacked, tarfile.open(fileobj=Bounded(unpacked, _UNPACKED_LIMIT, path), mode="r|") as tar:
-            for member in tar:
-                name = Path(member.name).name
-                if name in names and member.isreg() and name not in batches:
-                    inside = path / member.name
-                    read = _binary_batch if name.endswith(".bin") else _python_batch
-                    batches[name] = read(_Readinto(tar.extractfile(member)), inside, records)
-                if len(batches) == len(names):
-                    break
+        with gzip.open(path) as stream:
+            bounded: Any = Bounded(stream, _UNPACKED_LIMIT, path)
+            with tarfile.open(fileobj=bounded, mode="r|") as archive:
+                for member in archive:
+                    name = Path(member.name).name
+                    if name in names and name not in batches and member.isreg():
+                        read = _binary_batch if name.endswith(".bin") else _python_batch
+                        batches[name] = read(archive.extractfile(member), Path(f"{path}/{name}"), records)
+                    if len(batches) == len(names):
+                        break
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FileFormatError(f"{path}: damaged or truncated .tar.gz file ({error}); fetch it again") from error
     missing = [name for name in names if name not in batches]
@@ -105,7 +114,11 @@ def read_shard(path: Path, limit: int = BATCH) -> Batch:
         with zipfile.ZipFile(path) as archive:
             labels = _member(archive, "labels", path, (limit,), 0)
             residual = _member(archive, "residual", path, (3, limit, 32, 32), 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except FileFormatError:
+        raise
+    except (*_ZIP_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that one: a damaged table points before 0
+            raise
         raise FileFormatError(f"{path}: damaged or truncated .npz file ({error}); fetch it again") from error
     checked = check_labels(labels, residual.shape[1], CLASSES, path)
     pixels = np.cumsum(residual, axis=2, dtype=np.uint8)
@@ -116,23 +129,24 @@ def read_shard(path: Path, limit: int = BATCH) -> Batch:
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path, largest: tuple[int, ...], count_axis: int) -> np.ndarray:
-    """Read one array of an .npz whose header is checked before memory is set aside for it."""
+    """Read one uint8 array of an .npz; its header is checked before memory is set aside for it."""
     if f"{name}.npy" not in archive.namelist():
-        raise FileFormatError(f"{path}: no array '{name}'; the file holds {archive.namelist()}")
-    with archive.open(f"{name}.npy") as stream:
-        try:
-            version = np.lib.format.read_magic(stream)
-            read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran_order, dtype = read_header(stream)
-        except ValueError as error:
-            raise FileFormatError(f"{path}: '{name}' is not a NumPy array ({error})") from error
+        raise FileFormatError(f"{path}: no array '{name}' inside, only {archive.namelist()[:5]}")
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise FileFormatError(f"{path}: '{name}' is compressed by method {entry.compress_type}, NumPy uses 0 or 8")
+    with archive.open(entry) as stream:
+        start = read_exactly(stream, 10, path, f"'{name}' header").tobytes()
+        header = read_exactly(stream, int.from_bytes(start[8:], "little"), path, f"'{name}' header").tobytes()
+        match = _NPY_HEADER.fullmatch(header) if start[:8] == _NPY_START else None
+        shape = tuple(int(size) for size in match[1].split(b",") if size.strip()) if match else ()
         fits = len(shape) == len(largest) and all(
             1 <= size <= most if axis == count_axis else size == most
             for axis, (size, most) in enumerate(zip(shape, largest))
         )
-        if dtype != np.uint8 or fortran_order or not fits:
-            raise FileFormatError(f"{path}: '{name}' is {dtype} of shape {shape}; expected uint8 of {largest} with at most "
-                                  f"{largest[count_axis]:,} along axis {count_axis}")
+        if not fits:
+            raise FileFormatError(f"{path}: '{name}' is {header.strip()[:120]!r}; expected uint8 ('|u1') of shape "
+                                  f"{largest} with at most {largest[count_axis]:,} along axis {count_axis}")
         values = read_exactly(stream, int(np.prod(shape)), path, f"'{name}' of shape {shape}")
         expect_end(stream, path, f"'{name}'")
     return values.reshape(shape)

@@ -26,10 +26,13 @@ from minidl.tensor import Tensor
 class Dataset:
     """A collection of items: subclasses define `__len__` and `__getitem__(index)`, and may define `__getitems__`.
 
-    `random` says whether reading the same item twice may give different values, as augmentation does.
+    `random` says whether reading the same item twice may give different values, as augmentation does. It is True
+    unless a subclass knows better, for nothing can be told of a `__getitem__` from outside.
     """
 
-    random = False
+    @property
+    def random(self) -> bool:
+        return True
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__(), the number of its items")
@@ -46,6 +49,8 @@ class TensorDataset(Dataset):
 
     Raises ValueError without any tensor, ShapeError if one is a scalar or the lengths differ.
     """
+
+    random = False
 
     def __init__(self, *tensors: Any):
         if not tensors:
@@ -70,7 +75,7 @@ class TensorDataset(Dataset):
 class Subset(Dataset):
     """The items of `dataset` at `indices`, in that order."""
 
-    def __init__(self, dataset: Any, indices: Sequence[int]):
+    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray):
         self.dataset = dataset
         self.indices = indices
 

@@ -8,7 +8,6 @@ was expected and what was found. `read_idx` reads MNIST's format; `cifar.py` bui
 from __future__ import annotations
 
 import gzip
-import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -36,10 +35,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def read_exactly(stream: Any, size: int, path: Path, what: str) -> np.ndarray:
     """Read `size` bytes as a uint8 array; raise FileFormatError if there are fewer."""
     buffer = np.empty(size, np.uint8)
-    view = memoryview(buffer)
     done = 0
     while done < size:
-        got = stream.readinto(view[done:])
+        got = stream.readinto(buffer[done:].data)
         if not got:
             raise FileFormatError(f"{path}: truncated: expected {size:,} bytes of {what}, found {done:,}")
         done += got
@@ -52,20 +50,17 @@ def expect_end(stream: Any, path: Path, what: str) -> None:
         raise FileFormatError(f"{path}: more bytes than expected follow after {what}")
 
 
-class Bounded(io.RawIOBase):
+class Bounded:
     """A readable stream that gives up with FileFormatError once more than `limit` bytes have come through."""
 
     def __init__(self, stream: Any, limit: int, path: Path):
         self.stream, self.left, self.limit, self.path = stream, limit, limit, path
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.stream.read(self.left + 1 if size < 0 else min(size, self.left + 1))
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(min(size, self.left + 1))
         self.left -= len(data)
         if self.left < 0:
-            raise FileFormatError(f"{self.path}: unpacks to more than {self.limit:,} bytes, far more than this data set")
+            raise FileFormatError(f"{self.path}: unpacks to more than {self.limit:,} bytes, which is no such data set")
         return data
 
 
@@ -80,8 +75,8 @@ def read_idx(path: Path, magic: int, largest: tuple[int, ...]) -> np.ndarray:
         header = read_exactly(stream, 4 * (1 + dimensions), path, "idx header").tobytes()
         found, *shape = struct.unpack(f">{1 + dimensions}I", header)
         if found != magic:
-            raise FileFormatError(f"{path}: not an idx file of {'images' if magic == IDX_IMAGES else 'labels'}: expected "
-                                  f"magic number {magic}, found {found}")
+            kind = "images" if magic == IDX_IMAGES else "labels"
+            raise FileFormatError(f"{path}: not an idx file of {kind}: expected magic number {magic}, found {found}")
         if not 1 <= shape[0] <= largest[0] or tuple(shape[1:]) != largest[1:]:
             raise FileFormatError(f"{path}: the header declares shape {tuple(shape)}; expected {largest} with at most "
                                   f"{largest[0]:,} items")

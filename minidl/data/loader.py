@@ -55,8 +55,8 @@ def default_collate(samples: Sequence[Any]) -> Any:
 def _stack(arrays: list[Any]) -> Any:
     shapes = {array.shape for array in arrays}
     if len(shapes) != 1:
-        raise ShapeError(f"default_collate: items of one batch have different shapes {sorted(shapes)}; crop or pad them "
-                         "to one size, or pass DataLoader a collate_fn")
+        raise ShapeError(f"default_collate: items of one batch have different shapes {sorted(shapes)}; crop or pad "
+                         "them to one size, or pass DataLoader a collate_fn")
     return np.stack(arrays)
 
 

@@ -9,6 +9,7 @@ nothing: an array is recognised by its construction steps and kept as a `Pickled
 from __future__ import annotations
 
 import io
+import math
 import pickletools
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,9 @@ import numpy as np
 
 from minidl.errors import FileFormatError
 
-_CONSTANTS = {
-    "INT", "LONG", "LONG1", "BININT", "BININT1", "BININT2", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
-    "SHORT_BINBYTES", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
-}  # fmt: skip
+_CONSTANTS = {"INT", "BININT", "BININT1", "BININT2", "BINSTRING", "SHORT_BINSTRING", "BINUNICODE"}
 _FIXED: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_PUT = {"PUT", "BINPUT", "LONG_BINPUT"}
-_GET = {"GET", "BINGET", "LONG_BINGET"}
-_IGNORED = {"PROTO", "FRAME"}
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before and since NumPy 2
 _ARRAY, _DTYPE, _ENCODE = "array", "dtype", "encode"
 _NAMES = {
@@ -37,25 +31,27 @@ _NAMES = {
 }
 
 
+# The warning, an error where Python is told so, is pickletools' about odd escapes in damaged names.
+_DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, DeprecationWarning)
+
+
 class PickledArray:
-    """An array as a pickle describes it: shape, dtype name and raw bytes. `uint8()` checks them."""
+    """An array as a pickle describes it: shape, dtype name and the bytes as text. `uint8()` checks them."""
 
     shape: tuple = ()
     dtype = ""
-    raw: Any = b""
+    raw = ""
 
     def uint8(self) -> np.ndarray:
         """The array, if it is uint8 in C order with as many bytes as its shape needs; else ValueError."""
-        sizes = [size for size in self.shape if type(size) is int and 0 <= size < 2**31]
-        raw = _as_bytes(self.raw)
-        if self.dtype != "u1" or len(sizes) != len(self.shape) or not 1 <= len(sizes) <= 4:
-            raise ValueError(f"array of dtype {self.dtype!r} and shape {self.shape}; expected uint8 ('u1')")
-        wanted = 1
-        for size in sizes:
-            wanted *= size
-        if wanted != len(raw):
-            raise ValueError(f"array of shape {self.shape} needs {wanted:,} bytes, found {len(raw):,}")
-        return np.frombuffer(raw, np.uint8).reshape(sizes)
+        if self.dtype != "u1":
+            raise ValueError(f"array of dtype {self.dtype!r:.40}; expected uint8 ('u1')")
+        if not 1 <= len(self.shape) <= 4 or not all(type(size) is int and 0 <= size < 2**31 for size in self.shape):
+            raise ValueError("array whose shape is not 1 to 4 numbers")
+        raw = self.raw.encode("latin-1")
+        if math.prod(self.shape) != len(raw):
+            raise ValueError(f"array of shape {self.shape} needs {math.prod(self.shape):,} bytes, found {len(raw):,}")
+        return np.frombuffer(raw, np.uint8).reshape(self.shape)
 
 
 class _Name(str):
@@ -83,9 +79,9 @@ def read_pickle(raw: bytes, path: Path) -> Any:
                 (value,) = machine.stack
                 return value
             machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, TypeError, UnicodeError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: not a pickle of plain values and uint8 arrays ({error}); nothing in it was run") \
-            from error
+    except _DAMAGE as error:
+        reason = f"not a pickle of plain values and uint8 arrays ({error}); nothing in it was run"
+        raise FileFormatError(f"{path}: {reason}") from error
     raise FileFormatError(f"{path}: truncated pickle, it has no end")
 
 
@@ -97,23 +93,23 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         if name in _CONSTANTS:
             self.stack.append(argument)
-        elif name in _PUT:
-            self.memo[int(argument)] = self.stack[-1]
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = self.stack[-1]
-        elif name in _GET:
-            self.stack.append(self.memo[int(argument)])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
         elif name in _FIXED:
             self.stack.append(_FIXED[name])
-        elif name in _EMPTY:
-            self.stack.append(_EMPTY[name]())
+        elif name == "EMPTY_DICT":
+            self.stack.append({})
+        elif name == "EMPTY_LIST":
+            self.stack.append([])
         elif name == "MARK":
             self.stack.append(_Mark())
         elif name in _TUPLES:
             self.stack.append(tuple(self.pop(_TUPLES[name])))
         elif name == "TUPLE":
             self.stack.append(tuple(self.pop_to_mark()))
-        elif name not in _IGNORED:
+        elif name != "PROTO":
             self.build(name, argument)
 
     def build(self, name: str, argument: Any) -> None:
@@ -126,10 +122,8 @@ class _Machine:
                 self.top(dict)[_as_text(key)] = value
         elif name == "GLOBAL":
             if argument not in _NAMES:
-                raise ValueError(f"it refers to {argument!r}")
+                raise ValueError(f"it refers to {argument!r:.80}")
             self.stack.append(_Name(_NAMES[argument]))
-        elif name == "STACK_GLOBAL":
-            raise ValueError("it looks up names while it runs")
         elif name == "REDUCE":
             function, arguments = self.pop(2)
             self.stack.append(_made(function, arguments))
@@ -167,7 +161,7 @@ def _made(function: Any, arguments: Any) -> Any:
     if function == _DTYPE:
         return _Dtype(_as_text(arguments[0]))
     if function == _ENCODE and len(arguments) == 2 and _as_text(arguments[1]) == "latin1":
-        return _as_bytes(arguments[0])
+        return _as_text(arguments[0])
     raise ValueError(f"it calls {str(function)!r}")
 
 
@@ -180,18 +174,10 @@ def _fill(target: Any, state: Any) -> None:
     _, shape, dtype, fortran, raw = state
     if not isinstance(shape, tuple) or not isinstance(dtype, _Dtype) or fortran:
         raise ValueError("its array is not a plain one in C order")
-    target.shape, target.dtype, target.raw = shape, str(dtype), raw
+    target.shape, target.dtype, target.raw = shape, str(dtype), _as_text(raw)
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
     if type(value) is not str:
         raise ValueError(f"it uses a {type(value).__name__} where text belongs")
     return value
-
-
-def _as_bytes(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return _as_text(value).encode("latin-1")

@@ -1,4 +1,4 @@
-"""Which generator an augmentation draws from: its own, else the one the loader made for this batch, else the shared one.
+"""Which generator an augmentation draws from: its own, else the one of the batch being loaded, else the shared one.
 
 A loader may fetch batches in a background thread while the training loop draws for dropout. If both drew from the
 shared generator, the result would depend on who came first. So `DataLoader` gives each batch a generator of its own

@@ -19,8 +19,13 @@ from minidl.errors import ShapeError
 class Transform:
     """What all transforms here share: they do not draw unless they say so, and they take whole batches."""
 
-    random = False
-    batched = True
+    @property
+    def random(self) -> bool:
+        return False
+
+    @property
+    def batched(self) -> bool:
+        return True
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(images)")
@@ -53,11 +58,11 @@ class Compose(Transform):
         self.transforms = list(transforms)
 
     @property
-    def random(self) -> bool:  # type: ignore[override]
+    def random(self) -> bool:
         return any(is_random_transform(transform) for transform in self.transforms)
 
     @property
-    def batched(self) -> bool:  # type: ignore[override]
+    def batched(self) -> bool:
         return all(getattr(transform, "batched", False) for transform in self.transforms)
 
     def __call__(self, images: Any) -> Any:
@@ -104,7 +109,7 @@ class RandomCrop(RandomTransform):
     def augment(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         edge = (self.padding, self.padding)
         padded = np.pad(images, ((0, 0), (0, 0), edge, edge), constant_values=self.fill)
-        spare = np.array(padded.shape[2:]) - self.size
+        spare = np.subtract(padded.shape[2:], self.size)
         if (spare < 0).any():
             raise ShapeError(f"RandomCrop: a window of {self.size} does not fit images of {images.shape[2:]} padded by "
                              f"{self.padding}; pad more or crop less")
@@ -145,9 +150,7 @@ def rotate(images: np.ndarray, degrees: float | np.ndarray, fill: float = 0.0) -
     around that place; what lies outside the image counts as `fill`. The shape stays the same.
     """
     images = _as_batch(images, "rotate")
-    if images.dtype.kind != "f":
-        raise TypeError(f"rotate: interpolation needs floating-point images, these are {images.dtype}; "
-                        "use images.astype('float32') / 255")
+    _check_float(images, "rotate")
     count, channels, height, width = images.shape
     angles = np.deg2rad(np.broadcast_to(np.asarray(degrees, np.float64), (count,)))[:, None, None]
     y = np.arange(height)[:, None] - (height - 1) / 2  # H, 1
@@ -249,8 +252,8 @@ def one_hot(labels: Any, num_classes: int) -> np.ndarray:
         raise TypeError(f"one_hot: labels must be integers, these are {labels.dtype}; use labels.astype(int)")
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if wrong.size:
-        raise ValueError(f"one_hot: label {labels.flat[wrong[0]]} at position {wrong[0]} is outside 0..{num_classes - 1}; "
-                         f"{wrong.size} of {labels.size} labels are")
+        raise ValueError(f"one_hot: label {labels.flat[wrong[0]]} at position {wrong[0]} is outside "
+                         f"0..{num_classes - 1} (as are {wrong.size} of {labels.size} labels)")
     rows = np.zeros((*labels.shape, num_classes), np.float32)
     np.put_along_axis(rows, labels[..., None].astype(np.intp), 1.0, axis=-1)
     return rows
@@ -266,14 +269,15 @@ def _as_batch(images: Any, name: str) -> np.ndarray:
     if images.ndim == 3:
         return images[None]
     if images.ndim != 4:
-        raise ShapeError(f"{name}: expected images (N, C, H, W) or one image (C, H, W), got shape {images.shape}; a grey "
-                         "image needs its channel axis: images[:, None]")
+        raise ShapeError(f"{name}: expected images (N, C, H, W) or one image (C, H, W), got shape {images.shape}; a "
+                         "grey image needs its channel axis: images[:, None]")
     return images
 
 
 def _check_float(samples: np.ndarray, name: str) -> None:
     if samples.dtype.kind != "f":
-        raise TypeError(f"{name}: expected floating-point data, got {samples.dtype}; use images.astype('float32') / 255")
+        raise TypeError(f"{name}: expected floating-point data, got {samples.dtype}; for images in 0..255 use "
+                        "images.astype('float32') / 255")
 
 
 def _scaled(batch: np.ndarray, mean: np.ndarray, std: np.ndarray, name: str) -> np.ndarray:

@@ -13,7 +13,7 @@ class Sequential(Module):
 
     def __init__(self, *modules: Any):
         if len(modules) == 1 and isinstance(modules[0], Mapping):
-            named = modules[0].items()
+            named: Any = modules[0].items()
         else:
             named = ((str(index), module) for index, module in enumerate(modules))
         for name, module in named:

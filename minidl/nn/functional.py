@@ -2,4 +2,38 @@
 
 from __future__ import annotations
 
-from minidl.ops import linear  # noqa: F401
+from typing import Any
+
+from minidl import ops
+from minidl.nn.loss import (  # noqa: F401
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
+    nll_loss, smooth_l1_loss,
+)
+from minidl.ops import (  # noqa: F401
+    dropout, elu, embedding, gelu, leaky_relu, linear, log_softmax, logsigmoid, mish, pad, prelu, relu, relu6, selu,
+    sigmoid, silu, softmax, softplus, tanh,
+)
+from minidl.ops import feature_dropout as dropout2d  # noqa: F401
+from minidl.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d  # noqa: F401
+from minidl.ops.pool import (  # noqa: F401
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d,
+    max_pool1d, max_pool2d,
+)
+from minidl.ops.resize import interpolate  # noqa: F401
+from minidl.tensor import Tensor
+
+
+def batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+               training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Tensor:
+    """`minidl.ops.batch_norm` with PyTorch's order of arguments."""
+    return ops.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
+
+
+def layer_norm(input: Tensor, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """`minidl.ops.layer_norm` with PyTorch's order of arguments."""
+    return ops.layer_norm(input, weight, bias, normalized_shape, eps)
+
+
+def group_norm(input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """`minidl.ops.group_norm` with PyTorch's order of arguments."""
+    return ops.group_norm(input, weight, bias, num_groups, eps)

@@ -7,6 +7,8 @@ Read `linear.py` for the shortest layer.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +18,22 @@ from minidl.device import require_cpu
 from minidl.errors import ShapeError, did_you_mean
 from minidl.nn.summary import summarise
 from minidl.tensor import Tensor, as_array
+
+NOT_STRUCTURE = ("device", "dtype", "generator")  # arguments of constructors that `config()` leaves out
+
+
+class _Allowance(threading.local):
+    """How many bytes of parameters and buffers this thread may still make: limited while a file says what to build."""
+
+    left = math.inf
+
+    def spend(self, size: int) -> None:
+        self.left -= size + 64  # an empty parameter is not free either
+        if self.left < 0:
+            raise MemoryError("the tensors of this architecture need more memory than was allowed for it")
+
+
+allowance = _Allowance()
 
 
 class Parameter(Tensor):
@@ -27,6 +45,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad)
         self.untrained = False
+        allowance.spend(self.array.nbytes)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
@@ -52,10 +71,19 @@ class RemovableHandle:
 class Module:
     """Base class of all layers and networks: define `__init__` with the parts and `forward` with the computation."""
 
-    training = True
+    _mode = True  # what train() or eval() asked for last
     frozen = False  # set by minidl.transfer.freeze: keeps this module in evaluation mode whatever train() says
     _buffer_names: dict[str, bool] = {}  # name -> whether state_dict() holds it
     _forward_hooks: dict[object, Callable] = {}
+
+    @property
+    def training(self) -> bool:
+        """Whether this module is in training mode; a frozen one never is, and is again once it is unfrozen."""
+        return self._mode and not self.frozen
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        object.__setattr__(self, "_mode", bool(mode))
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
@@ -103,6 +131,8 @@ class Module:
         """Keep a tensor that is saved and moved with the module but not trained (running statistics, for instance)."""
         self.__dict__["_buffer_names"] = {**self._buffer_names, name: persistent}
         setattr(self, name, tensor)
+        if tensor is not None:
+            allowance.spend(tensor.array.nbytes)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         setattr(self, name, parameter)
@@ -221,7 +251,7 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Training mode for this module and all below it, frozen ones excepted."""
-        self.training = bool(mode) and not self.frozen
+        self.training = mode
         for child in self.children():
             child.train(mode)
         return self
@@ -284,7 +314,7 @@ class Module:
         """
         code = getattr(type(self).__init__, "__code__", None)  # object.__init__, which takes nothing, has none
         names = code.co_varnames[1: code.co_argcount + code.co_kwonlyargcount] if code else ()
-        values = {name: getattr(self, name) for name in names if name not in ("device", "dtype")}
+        values = {name: getattr(self, name) for name in names if name not in NOT_STRUCTURE}
         return {name: value is not None if name == "bias" else value for name, value in values.items()}
 
     def extra_repr(self) -> str:

@@ -10,25 +10,28 @@ from minidl.tensor import Tensor, no_grad
 
 
 def output_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The shape that comes out of every module for one sample of `input_shape` (without the batch axis)."""
+    """The shape that comes out of every module for one sample of `input_shape` (without the batch axis).
+
+    The model's own hooks are put aside meanwhile: a sample of zeros is nothing for them to see.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
-    handles = []
+    before = [(module, module._mode, vars(module).pop("_forward_hooks", None)) for module in model.modules()]
     for path, module in model.named_modules():
         def note(module: Any, inputs: Any, output: Any, path: str = path) -> None:
             if isinstance(output, Tensor):
                 shapes[path] = output.shape
-        handles.append(module.register_forward_hook(note))
-    modes = {module: module.training for module in model.modules()}
+        module.register_forward_hook(note)
     dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
     try:
         with no_grad():
             model.eval()
             model(Tensor(np.zeros((1, *input_shape), dtype)))
     finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
+        for module, mode, hooks in before:
             module.training = mode
+            del module._forward_hooks
+            if hooks is not None:
+                module._forward_hooks = hooks
     return shapes
 
 

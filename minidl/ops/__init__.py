@@ -1,31 +1,48 @@
-"""Every differentiable operation, a family a file, and the table of the operators and methods of Tensor.
+"""Every operation on tensors, a family a file; `methods.py` puts the operators and methods on Tensor.
 
-`OPS` (filled by `minidl.tensor.differentiable`) is the catalogue: the tests hold that each entry has a case.
+`OPS` (filled by `minidl.tensor.differentiable`) is the catalogue of the differentiable ones: the tests hold that each
+has a case. Read `elementwise.py` first.
 """
 
 from __future__ import annotations
 
-from minidl.ops.elementwise import (  # noqa: F401
-    abs, add, clip, cos, div, exp, expm1, log, log1p, maximum, minimum, mul, neg, pow, sin, sqrt, sub, where,
+from minidl.ops import methods  # noqa: F401  (puts the operators and methods on Tensor)
+from minidl.ops.activation import (  # noqa: F401
+    elu, erf, gelu, leaky_relu, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid, silu, softplus, tanh,
 )
-from minidl.ops.matmul import linear, matmul  # noqa: F401
-from minidl.tensor import Tensor
-
-OPERATORS = {
-    "__add__": add, "__radd__": lambda x, y: add(y, x),
-    "__sub__": sub, "__rsub__": lambda x, y: sub(y, x),
-    "__mul__": mul, "__rmul__": lambda x, y: mul(y, x),
-    "__truediv__": div, "__rtruediv__": lambda x, y: div(y, x),
-    "__pow__": pow, "__rpow__": lambda x, y: pow(y, x),
-    "__matmul__": matmul, "__rmatmul__": lambda x, y: matmul(y, x),
-    "__neg__": neg, "__abs__": abs,
-}
-
-METHODS = {
-    function.__name__: function
-    for function in (abs, add, clip, cos, div, exp, expm1, log, log1p, matmul, maximum, minimum, mul, neg, pow, sin,
-                     sqrt, sub)
-}
-
-for _name, _function in {**OPERATORS, **METHODS}.items():
-    setattr(Tensor, _name, _function)
+from minidl.ops.compare import (  # noqa: F401
+    allclose, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, equal, ge, gt, isclose, isfinite, isinf, isnan,
+    le, logical_and, logical_not, logical_or, logical_xor, lt, ne,
+)
+from minidl.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d  # noqa: F401
+from minidl.ops.dropout import dropout, feature_dropout  # noqa: F401
+from minidl.ops.einsum import einsum  # noqa: F401
+from minidl.ops.elementwise import (  # noqa: F401
+    abs, add, cast, ceil, clip, clone, cos, div, exp, expm1, floor, floor_divide, log, log1p, log2, log10, maximum,
+    minimum, mul, neg, pow, reciprocal, remainder, round, rsqrt, sign, sin, sqrt, square, sub, trunc, where,
+)
+from minidl.ops.embedding import embedding  # noqa: F401
+from minidl.ops.extremes import amax, amin, argmax, argmin, argsort, max, min, sort, topk  # noqa: F401
+from minidl.ops.index import (  # noqa: F401
+    chunk, gather, getitem, index_select, masked_fill, masked_select, narrow, nonzero, scatter, select, split,
+    take_along_dim, unbind,
+)
+from minidl.ops.loss_classification import (  # noqa: F401
+    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, nll_loss,
+)
+from minidl.ops.loss_regression import huber_loss, kl_div, l1_loss, mse_loss, smooth_l1_loss  # noqa: F401
+from minidl.ops.matmul import bmm, dot, linear, matmul, mm, mv, outer  # noqa: F401
+from minidl.ops.norm import batch_norm, group_norm, layer_norm  # noqa: F401
+from minidl.ops.padding import pad  # noqa: F401
+from minidl.ops.pool import (  # noqa: F401
+    adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d,
+    max_pool1d, max_pool2d,
+)
+from minidl.ops.reduce import all, any, cumsum, mean, norm, prod, std, sum, var  # noqa: F401
+from minidl.ops.resize import interpolate  # noqa: F401
+from minidl.ops.shape import (  # noqa: F401
+    broadcast_to, cat, expand_as, flatten, flip, movedim, permute, repeat, reshape, roll, squeeze, stack, tile,
+    transpose, tril, triu, unflatten, unsqueeze, view_as,
+)
+from minidl.ops.softmax import log_softmax, logsumexp, softmax  # noqa: F401
+from minidl.tensor import OPS  # noqa: F401

@@ -9,7 +9,9 @@ import numpy as np
 
 from minidl import kernels
 from minidl.errors import ShapeError
-from minidl.tensor import differentiable
+from minidl.ops.elementwise import mul, promote
+from minidl.ops.shape import unsqueeze
+from minidl.tensor import Tensor, differentiable
 
 
 @differentiable
@@ -19,6 +21,7 @@ def matmul(x, y, /):
     A vector counts as one row on the left and as one column on the right, and that axis is dropped again.
     Raises ShapeError where K differs.
     """
+    x, y = promote(x, y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[max(y.ndim - 2, 0)]:
         raise ShapeError(f"matmul: {x.shape} @ {y.shape}: the last axis of the left operand must equal the "
                          f"{'last but one' if y.ndim > 1 else 'only'} axis of the right one")
@@ -55,3 +58,39 @@ def linear(x, weight, bias=None, /):
         lambda g: kernels.linear_grad_weight(g, x),
         lambda g: g.reshape(-1, g.shape[-1]).sum(axis=0),
     )
+
+
+def mm(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix product of x (M, K) and y (K, N): (M, N). Raises ShapeError for anything but two matrices."""
+    return _product("mm", x, y, 2, 2)
+
+
+def bmm(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix products of x (N, M, K) and y (N, K, P), one for each n: (N, M, P), without broadcasting."""
+    if x.shape[:1] != y.shape[:1]:
+        raise ShapeError(f"bmm: {x.shape} and {y.shape} hold different numbers of matrices")
+    return _product("bmm", x, y, 3, 3)
+
+
+def mv(x: Tensor, y: Tensor) -> Tensor:
+    """Matrix x (M, K) times vector y (K,): (M,)."""
+    return _product("mv", x, y, 2, 1)
+
+
+def dot(x: Tensor, y: Tensor) -> Tensor:
+    """The inner product of two vectors of one length."""
+    return _product("dot", x, y, 1, 1)
+
+
+def outer(x: Tensor, y: Tensor) -> Tensor:
+    """All products of an element of x (M,) and one of y (N,): (M, N)."""
+    if (x.ndim, y.ndim) != (1, 1):
+        raise ShapeError(f"outer: two vectors are needed, the shapes are {x.shape} and {y.shape}")
+    return mul(unsqueeze(x, 1), y)
+
+
+def _product(name: str, x: Tensor, y: Tensor, x_dims: int, y_dims: int) -> Tensor:
+    if (x.ndim, y.ndim) != (x_dims, y_dims):
+        raise ShapeError(f"{name}: shapes {x.shape} and {y.shape} have {x.ndim} and {y.ndim} dims, {x_dims} and "
+                         f"{y_dims} are needed; matmul broadcasts")
+    return matmul(x, y)

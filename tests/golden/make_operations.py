@@ -15,8 +15,52 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from cases import CASES, Case  # noqa: E402
 
+
+def with_tensors(function):
+    """`function` with the arrays among its options turned into float64 tensors (class weights, running statistics)."""
+    def call(*inputs, **options):
+        return function(*inputs, **{name: torch.tensor(value, dtype=torch.float64) if isinstance(value, np.ndarray)
+                                    else value for name, value in options.items()})
+
+    return call
+
+
+def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, **options):
+    return F.batch_norm(x, running_mean, running_var, weight, bias, **options)
+
+
+def layer_norm(x, weight=None, bias=None, *, normalized_shape, **options):
+    return F.layer_norm(x, np.atleast_1d(normalized_shape).tolist(), weight, bias, **options)
+
+
+def as_tensors(index):
+    """An index with its arrays turned into tensors."""
+    if isinstance(index, tuple):
+        return tuple(as_tensors(part) for part in index)
+    return torch.tensor(index) if isinstance(index, np.ndarray) else index
+
+
 OTHERS = {
+    "batch_norm": with_tensors(batch_norm),
+    "layer_norm": layer_norm,
+    "group_norm": lambda x, weight=None, bias=None, **options: F.group_norm(x, weight=weight, bias=bias, **options),
+    "feature_dropout": F.dropout2d,
+    "cross_entropy": with_tensors(F.cross_entropy),
+    "nll_loss": with_tensors(F.nll_loss),
+    "binary_cross_entropy": with_tensors(F.binary_cross_entropy),
+    "binary_cross_entropy_with_logits": with_tensors(F.binary_cross_entropy_with_logits),
     "clip": torch.clamp,
+    "cast": lambda x, dtype: x.to(getattr(torch, dtype)),
+    "sum": lambda x, **options: x.sum(**options),
+    "repeat": lambda x, sizes: x.repeat(*sizes),
+    "cat": lambda *xs, dim=0: torch.cat(xs, dim),
+    "stack": lambda *xs, dim=0: torch.stack(xs, dim),
+    "broadcast_to": lambda x, size: x.expand(size),
+    "getitem": lambda x, index: x[as_tensors(index)],
+    "gather": lambda x, dim, index: torch.gather(x, dim, torch.tensor(index)),
+    "masked_fill": lambda x, mask, value: x.masked_fill(torch.tensor(mask), value),
+    "scatter": lambda x, source, dim, index: x.scatter(dim, torch.tensor(index), source[: len(index), : len(index[0])]),
+    "einsum": lambda *xs, equation: torch.einsum(equation, *xs),
 }
 
 

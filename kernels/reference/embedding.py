@@ -1,0 +1,21 @@
+"""The gradient of a table look-up: rows of g are added where they were read from.
+
+Sorting by index brings the rows of one table entry together, so that each is summed in the order of the batch; the
+result is the same in every run, and `np.add.at` would take several times as long.
+"""
+
+import numpy as np
+
+
+def embedding_grad(g, indices, num_embeddings, padding_idx=None):
+    grad = np.zeros((num_embeddings, g.shape[-1]), g.dtype)
+    if indices.size:
+        indices = indices.reshape(-1)
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # where each run of equal indices begins
+        rows = g.reshape(-1, g.shape[-1])[order]  # (number of indices, D)
+        grad[ordered[starts]] = np.add.reduceat(rows, starts, axis=0)
+    if padding_idx is not None:
+        grad[padding_idx] = 0
+    return grad

@@ -1,0 +1,104 @@
+"""Losses of the difference between input and target (mse, l1, smooth_l1, huber), and the divergence kl_div.
+
+All are differentiable in both tensors, which broadcast. reduction: "none" gives every element's loss, "sum" and "mean"
+one number. Read `loss_classification.py` for the losses with labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minidl.errors import ShapeError
+from minidl.ops.elementwise import promote
+from minidl.ops.shared import REDUCTIONS, check_reduction, reduce_losses
+from minidl.tensor import differentiable
+
+
+@differentiable
+def mse_loss(input, target, /, reduction="mean"):
+    """(input - target)^2, averaged. Raises ShapeError if the shapes do not broadcast."""
+    return _difference_loss("mse_loss", input, target, reduction, np.square, lambda d: 2 * d)
+
+
+@differentiable
+def l1_loss(input, target, /, reduction="mean"):
+    """|input - target|, averaged; its gradient is 0 where they are equal. Raises ShapeError as mse_loss."""
+    return _difference_loss("l1_loss", input, target, reduction, np.abs, np.sign)
+
+
+@differentiable
+def smooth_l1_loss(input, target, /, reduction="mean", beta=1.0):
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = input - target, averaged. beta = 0: l1_loss.
+
+    Girshick 2015, "Fast R-CNN". Raises ShapeError as mse_loss, ValueError for a negative beta.
+    """
+    beta = float(beta)
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta is the width of the parabola and cannot be negative ({beta})")
+    if beta == 0:
+        return _difference_loss("smooth_l1_loss", input, target, reduction, np.abs, np.sign)
+
+    def value(d):
+        size = np.abs(d)
+        return np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)
+
+    return _difference_loss("smooth_l1_loss", input, target, reduction, value, lambda d: np.clip(d / beta, -1, 1))
+
+
+@differentiable
+def huber_loss(input, target, /, reduction="mean", delta=1.0):
+    """d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), for d = input - target, averaged.
+
+    Huber 1964, "Robust estimation of a location parameter". Raises ShapeError as mse_loss, ValueError unless delta > 0.
+    """
+    delta = float(delta)
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta, where the parabola ends, must be positive, not {delta}")
+
+    def value(d):
+        size = np.abs(d)
+        return np.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
+
+    return _difference_loss("huber_loss", input, target, reduction, value, lambda d: np.clip(d, -delta, delta))
+
+
+@differentiable
+def kl_div(input, target, /, reduction="mean", log_target=False):
+    """target (log(target) - input) at every element: sums to KL(target || e^input) for log-probabilities `input`.
+
+    target: probabilities, or their logarithms with `log_target`. "batchmean" divides the sum by the length of axis 0,
+    which is the divergence per sample; "mean" divides by the number of elements. 0 log 0 counts as 0.
+    Raises ShapeError if the shapes do not broadcast.
+    """
+    check_reduction("kl_div", reduction, (*REDUCTIONS, "batchmean"))
+    x, t = promote(input, target)
+    _check_broadcast("kl_div", x, t)
+    probabilities = np.exp(t) if log_target else t
+    # where t = 0 its logarithm is taken as 0: the loss is 0 there, and the target's gradient stays finite
+    difference = (t if log_target else np.log(np.where(t == 0, 1, t))) - x
+    losses = probabilities * difference
+    divisor = x.shape[0] if reduction == "batchmean" and x.ndim else None
+    result, each = reduce_losses(losses, "mean" if reduction == "batchmean" else reduction, divisor)
+
+    def grad_target(g):
+        return each(g) * (probabilities * (difference + 1) if log_target else difference + 1)
+
+    return result, (lambda g: -each(g) * probabilities, grad_target)
+
+
+def _difference_loss(name, x, y, reduction, value, slope):
+    """value(x - y), reduced; slope is the derivative of value."""
+    check_reduction(name, reduction)
+    x, y = promote(x, y)
+    _check_broadcast(name, x, y)
+    d = x - y
+    result, each = reduce_losses(value(d), reduction)
+    return result, (lambda g: each(g) * slope(d), lambda g: -each(g) * slope(d))
+
+
+def _check_broadcast(name, x, y):
+    try:
+        np.broadcast_shapes(x.shape, y.shape)
+    except ValueError as error:
+        raise ShapeError(f"{name}: input {x.shape} and target {y.shape} do not fit together: they should have the same "
+                         "shape") from error

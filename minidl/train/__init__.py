@@ -1,0 +1,33 @@
+"""Training: the loop, what it measures, and what may be hung into it. Read `trainer.py` first, then `run.py`."""
+
+from __future__ import annotations
+
+from minidl.train.callbacks import BestWeights, Callback, CSVLog, EarlyStopping, JSONLinesLog, LearningRate
+from minidl.train.history import History
+from minidl.train.metrics import (
+    F1,
+    Accuracy,
+    ConfusionMatrix,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    Precision,
+    Recall,
+    TopKAccuracy,
+    accuracy,
+    confusion_matrix,
+    f1,
+    mean_absolute_error,
+    mean_squared_error,
+    precision,
+    recall,
+    top_k_accuracy,
+)
+from minidl.train.trainer import Trainer
+
+__all__ = [
+    "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "History",
+    "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Precision", "Recall",
+    "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "mean_absolute_error", "mean_squared_error",
+    "precision", "recall", "top_k_accuracy",
+]

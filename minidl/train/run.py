@@ -1,0 +1,152 @@
+"""Run: one call of `Trainer.fit` under way. `_step` is the heart: zero_grad, forward, backward, step.
+
+Read `trainer.py` for what the options mean.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minidl.nn.utils import clip_grad_norm_
+from minidl.optim.optimizer import Optimizer
+from minidl.tensor import Tensor
+from minidl.train.batches import groups, inputs_and_target, sample_count
+from minidl.train.callbacks import Callback
+from minidl.train.guards import InterruptAtSafePoints, locating
+from minidl.train.meter import Meter, loss_value
+from minidl.train.progress import Bar, as_text
+
+
+@dataclass
+class Run:
+    """The arguments of `fit`, checked, and where the run is: `epoch` and `step` count from 1."""
+
+    trainer: Any
+    optimizer: Optimizer
+    loader: Any
+    validation: Any
+    callbacks: list[Callback]
+    epochs: int
+    accumulate: int
+    clip_norm: float | None
+    progress: bool
+    label: str
+    epoch: int = 0
+    step: int = 0
+    in_validation: bool = False
+
+    def go(self) -> None:
+        """Run all epochs, or until a callback or Ctrl-C stops it."""
+        history = self.trainer.history
+        with InterruptAtSafePoints() as self.interrupt, locating(self.where):
+            try:
+                for callback in self.callbacks:
+                    callback.on_fit_begin(self.trainer)
+                for self.epoch in range(1, self.epochs + 1):
+                    self._epoch()
+                    if history.stop_reason:
+                        self._say(f"stopped after epoch {self.epoch}: {history.stop_reason}")
+                        break
+            except KeyboardInterrupt:
+                history.interrupted, history.stop_reason = True, f"Ctrl-C in {self.where()}"
+                print(f"{self.label}stopped by Ctrl-C in {self.where()}; the history holds the finished epochs, the "
+                      "model what it has learnt so far", flush=True)
+            for callback in self.callbacks:
+                callback.on_fit_end(self.trainer)
+
+    def where(self) -> str:
+        """The place in the run, for messages."""
+        if not self.epoch:
+            return "before the first epoch"
+        return f"epoch {self.epoch}, " + ("validation" if self.in_validation else f"step {self.step}")
+
+    def _say(self, line: str) -> None:
+        if self.progress:
+            print(f"{self.label}{line}", flush=True)
+
+    def _epoch(self) -> None:
+        """Train, validate, record, tell."""
+        trainer, name = self.trainer, f"epoch {self.epoch}/{self.epochs}"
+        started = time.perf_counter()
+        self.step, self.in_validation = 0, False
+        for callback in self.callbacks:
+            callback.on_epoch_begin(trainer, self.epoch)
+        meter = self._train(name)
+        rate = meter.samples / (time.perf_counter() - started)
+        figures = meter.results()
+        if self.validation is not None:
+            self.in_validation = True
+            measured = trainer.evaluate_loader(self.validation, self.progress, f"{self.label}{name} validation",
+                                               self.interrupt.check)
+            figures |= {f"validation_{key}": value for key, value in measured.items()}
+            self.in_validation = False
+        seconds = time.perf_counter() - started
+        row = {"epoch": self.epoch, **figures, "lr": float(self.optimizer.param_groups[0]["lr"]), "seconds": seconds}
+        trainer.history.append(row)
+        self._say(f"{name}: {as_text(figures)}, {seconds:.1f} s, {rate:,.0f} samples/s")
+        for callback in self.callbacks:
+            callback.on_epoch_end(trainer, self.epoch, row)
+        self.interrupt.check()
+
+    def _train(self, name: str) -> Meter:
+        self.trainer.model.train()
+        meter = Meter(self.trainer.metrics)
+        with Bar(self.progress, sample_count(self.loader), f"{self.label}{name}") as bar:
+            for group in groups(self.loader, self.accumulate):
+                self.step += 1
+                before = meter.samples
+                loss = self._step(group, meter)
+                for callback in self.callbacks:
+                    callback.on_batch_end(self.trainer, self.step, loss)
+                bar.update(meter.samples - before, meter.results)
+                self.interrupt.check()
+        return meter
+
+    def _step(self, group: list, meter: Meter) -> float:
+        """One step of the optimiser for the batches in `group`; returns their mean loss over samples."""
+        batches = [inputs_and_target(batch) for batch in group]
+        samples = sum(inputs[0].shape[0] for inputs, _ in batches)
+        total = 0.0
+        self.optimizer.zero_grad()
+        for inputs, target in batches:
+            output = self.trainer.model(*inputs)
+            loss = self.trainer.loss(output, target)
+            value, size = loss_value(loss), inputs[0].shape[0]
+            if not math.isfinite(value):
+                self._refuse(f"the loss is {value}", inputs, target)
+            loss.backward(None if len(batches) == 1 else np.full(loss.shape, size / samples, loss.dtype))
+            meter.update(value, size, output, target)
+            total += value * size
+        if self.clip_norm is not None:
+            norm = clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
+            if not math.isfinite(norm.item()):
+                self._refuse(f"the norm of the gradients is {norm.item()}", *batches[-1])
+        self.optimizer.step()
+        return total / samples
+
+    def _refuse(self, what: str, inputs: tuple[Tensor, ...], target: Tensor) -> None:
+        """Raise FloatingPointError with the likely cause; the weights are still those after the last good step."""
+        self.optimizer.zero_grad()
+        spoilt = [name for name, parameter in self.trainer.model.named_parameters() if not _all_finite(parameter)]
+        if not all(map(_all_finite, inputs)):
+            cause = "the inputs of this batch hold nan or inf: clean the data"
+        elif not _all_finite(target):
+            cause = "the target of this batch holds nan or inf: clean the data"
+        elif spoilt:
+            cause = (f"parameter '{spoilt[0]}' holds nan or inf since an earlier step: start again from good weights with "
+                     "a lower learning rate or with clip_norm=1.0")
+        else:
+            cause = ("try a lower learning rate, fit(…, clip_norm=1.0), inputs scaled to about [-1, 1], and look for a "
+                     "log or a division of zero in model and loss")
+        rates = ", ".join(dict.fromkeys(f"{float(group['lr']):g}" for group in self.optimizer.param_groups))
+        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}; {cause}. This step was not made, the "
+                                 "weights are as the step before left them")
+
+
+def _all_finite(tensor: Tensor) -> bool:
+    return bool(np.isfinite(tensor.array).all())
