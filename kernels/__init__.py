@@ -316,12 +316,15 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
 
 @kernel
 def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
-    """The gradient (N, C, H, W) of conv2d's x of size = (H, W), for g (N, O, H', W')."""
+    """The gradient (N, C, H, W) of conv2d's x of size = (H, W), for g (N, O, H', W').
+
+    g says how many windows there are: the last may run over the end of x, or x go on where no window reaches.
+    """
 
 
 @kernel
 def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
-    """The gradient (O, C/G, kh, kw) of conv2d's weight; x may have rows and columns that no window of g reaches."""
+    """The gradient (O, C/G, kh, kw) of conv2d's weight; g says how many windows there are, as in conv2d_grad_input."""
 
 
 @kernel

@@ -112,4 +112,4 @@ def linear_sources(
     else:
         places = np.maximum((np.arange(outputs) + 0.5) * step - 0.5, 0)
     low = np.minimum(places.astype(np.int64), size - 1)
-    return low, np.minimum(low + 1, size - 1), np.clip(places - low, 0, 1)
+    return low, np.minimum(low + 1, size - 1), places - low

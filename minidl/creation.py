@@ -211,8 +211,8 @@ def multinomial(x: Any, num_samples: int, replacement: bool = False, generator: 
         raise ValueError(f"multinomial: weights (N, C) or (C,) must be finite and not negative, shape {weights.shape}")
     enough = 1 if replacement else num_samples
     if num_samples < 1 or any(row.astype(bool).sum() < enough for row in np.atleast_2d(weights)):
-        raise ValueError(f"multinomial: cannot draw {num_samples} of weights that are not 0 in each row; draw fewer, or "
-                         "with replacement=True")
+        raise ValueError(f"multinomial: a row has fewer than {num_samples} weights that are not 0; draw fewer, or with "
+                         "replacement=True")
     source = random.generator(generator)
     rows = [source.choice(row.size, num_samples, replacement, row / math.fsum(row)) for row in np.atleast_2d(weights)]
     return Tensor(np.array(rows, np.int64).reshape(weights.shape[:-1] + (num_samples,)))

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minidl import nn, optim, random, transfer
 from minidl.data import fashion_mnist, mnist
 from minidl.data.places import EMBEDDED
@@ -41,14 +43,16 @@ class Settings:
     seeds: int = 1
     output: str = "runs/demo"
 
-    def check(self, classes: int, available: int) -> None:
-        """Raise ValueError for settings that cannot be run."""
-        if not classes <= self.labels <= available - HELD_OUT:
-            raise ValueError(f"--labels {self.labels}: between {classes} (one a class) and {available - HELD_OUT:,} of "
-                             f"the {available:,} training images can be used; {HELD_OUT:,} are held out for the curves")
+    def __post_init__(self) -> None:
         for name in ("epochs", "target_epochs", "batch_size", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1 is needed")
+
+    def check_labels(self, classes: int, available: int) -> None:
+        """Raise ValueError if so many labelled images cannot be had."""
+        if not classes <= self.labels <= available - HELD_OUT:
+            raise ValueError(f"--labels {self.labels}: between {classes} (one a class) and {available - HELD_OUT:,} of "
+                             f"the {available:,} training images can be used; {HELD_OUT:,} are held out for the curves")
 
 
 @dataclass
@@ -121,17 +125,13 @@ class Experiment:
         return self.on_target(transfer.rehead(model, len(self.target.classes)), "parameters")
 
     def features(self) -> tuple[nn.Module, Any]:
-        model = transfer.load(self.file)
-        transfer.rehead(model, len(self.target.classes))
-        head = transfer.head_path(model)
-        transfer.freeze(model)
-        transfer.unfreeze(model, head)
+        model = transfer.freeze(transfer.load(self.file), "features")
         train, held_out = (
-            transfer.compute_features(model, part, progress=self.progress)  # the input of the head
+            transfer.compute_features(model, part, at="features", progress=self.progress)
             for part in (self.target.train, self.target.held_out)
         )
-        history = self.fit(model.get_submodule(head), train, held_out, self.settings.target_epochs, "features")
-        return model, history
+        model.classifier = nn.Linear(train[0].shape[1], len(self.target.classes))
+        return model, self.fit(model.classifier, train, held_out, self.settings.target_epochs, "features")
 
     def structure(self) -> tuple[nn.Module, Any]:
         description = json.dumps(transfer.structure(transfer.load(self.file)))
@@ -143,7 +143,7 @@ def load_tasks(settings: Settings, seed: int, embedded: bool) -> tuple[Task, Tas
     root = EMBEDDED if embedded else None
     source_train, source_test = mnist("train", root=root), mnist("test", root=root)
     target_train, target_test = fashion_mnist("train", root=root), fashion_mnist("test", root=root)
-    settings.check(len(target_train.classes), len(target_train))
+    settings.check_labels(len(target_train.classes), len(target_train))
     draw = np.random.default_rng(seed)
     rest, held_out = target_train.split(HELD_OUT / len(target_train), draw)
     return (Task("MNIST", source_train.classes, source_train, source_test),

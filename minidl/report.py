@@ -76,8 +76,7 @@ def table(results: dict[str, Any]) -> str:
 
 def verdicts(results: dict[str, Any]) -> list[str]:
     """A sentence for each transfer: did it win or lose against training from scratch, and by how much?"""
-    scratch = results["target"]["scratch"]
-    runs = results["runs"]
+    scratch, runs = results["target"]["scratch"], results["runs"]
     sentences = []
     for method in list(TITLES)[1:]:
         row = results["target"][method]
@@ -90,6 +89,10 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         if method == "structure":
             sentence += "; it carries no weights, so any difference from scratch is the luck of the draw"
         sentences.append(f"{sentence}; it took {row['seconds']:.1f} s against {scratch['seconds']:.1f} s.")
+    rate, count = scratch["test_accuracy"], results["target"]["test_images"] * len(runs)
+    noise = 100 * (2 * rate * (1 - rate) / count) ** 0.5
+    sentences.append(f"One standard error of such a difference, from {count:,} test answers, is {noise:.2f} points: "
+                     "less than twice that says little.")
     return sentences
 
 

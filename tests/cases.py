@@ -343,6 +343,7 @@ case("conv_transpose2d", [(2, 3, 4, 5), (3, 4, 3, 2), (4,)], stride=(2, 3), padd
 case("conv_transpose2d", [(2, 4, 3, 4), (4, 3, 3, 3), (6,)], stride=2, padding=1, output_padding=1, groups=2)
 case("conv_transpose2d", [(2, 3, 4, 3), (3, 2, 3, 3)], dilation=2, output_padding=1)
 case("conv_transpose2d", [(2, 3, 4, 5), (3, 4, 1, 1), (4,)], label="pointwise")
+case("conv_transpose2d", [(2, 3, 4, 5), (3, 4, 1, 1)], label="pointwise-dilation", dilation=2, output_padding=1)
 case("conv_transpose2d", [(3, 4, 5), (3, 4, 3, 3), (4,)], label="unbatched", stride=2)
 
 case("max_pool1d", [distinct(2, 3, 9)], kernel_size=2)

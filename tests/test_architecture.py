@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
     "models": {"errors", "random", "tensor", "ops", "nn", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
-    "demo": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "models", "train", "demo"},
+    "report": {"transfer"},
+    "demo": {"report", "errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "models", "train", "demo"},
     "cli": {"errors", "data", "demo", "device"},
 }
 FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])

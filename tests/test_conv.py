@@ -31,8 +31,8 @@ def direct(x, weight, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1):
     for n, o, r, c in np.ndindex(y.shape):
         first = o // (len(weight) // groups) * weight.shape[1]
         top, left = r * stride[0], c * stride[1]
-        window = padded[n, first:first + weight.shape[1], top:top + reach[0]:dilation[0], left:left + reach[1]:dilation[1]]
-        y[n, o, r, c] = (window * weight[o]).sum()
+        patch = padded[n, first:first + weight.shape[1], top:top + reach[0], left:left + reach[1]]
+        y[n, o, r, c] = (patch[:, ::dilation[0], ::dilation[1]] * weight[o]).sum()
     return y
 
 
@@ -79,7 +79,8 @@ def test_conv_transpose2d_is_the_transpose_of_conv2d(drawn, data):
         y, weight, bias, output_padding=output_padding, **options), [y, weight, normal(x_shape[1])])
 
 
-@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"groups": 2, "padding": 2}, {"stride": 2, "dilation": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"groups": 2, "padding": 2}, {"stride": 2, "dilation": 2}],
+                         ids=str)
 def test_blocks_give_what_one_pass_gives(options, monkeypatch):
     x, weight = normal(5, 4, 11, 9), normal(6, 4 // options.get("groups", 1), 3, 3)
 
@@ -117,7 +118,8 @@ def test_columns_of_a_large_input_are_never_in_memory_together():
 def test_memory_layout_makes_no_difference(operation, kernel, options):
     if operation is ops.conv_transpose2d and "same" in options.values():
         options = {"stride": 3}
-    x, weight = normal(2, 5, 7, 4).transpose(0, 3, 2, 1)[:, ::2, ::-1], normal(*kernel, 2, 4)[:, :, :, ::2].transpose(3, 2, 0, 1)
+    x = normal(2, 5, 7, 4).transpose(0, 3, 2, 1)[:, ::2, ::-1]
+    weight = normal(*kernel, 2, 4)[:, :, :, ::2].transpose(3, 2, 0, 1)
     assert not x.flags.c_contiguous and not weight.flags.c_contiguous
 
     def everything(x, weight, order):
@@ -203,6 +205,8 @@ def zeros(*shape):
     (lambda: nn.Conv2d(3, 4, 3, padding_mode="zero"), ValueError, ["padding_mode", "'zero'"]),
     (lambda: nn.ConvTranspose2d(3, 4, 3, padding_mode="reflect"), ValueError, ["'zeros'", "'reflect'"]),
     (lambda: nn.ConvTranspose2d(3, 4, 3, 2)(zeros(2, 3, 4, 4), output_size=(8, 8)), ShapeError, ["(9, 9)", "(10, 10)"]),
+    (lambda: nn.ConvTranspose2d(3, 4, 3, 2)(zeros(2, 3, 4, 4), output_size=(9, 11)), ShapeError, ["(10, 10)"]),
+    (lambda: nn.ConvTranspose2d(3, 4, 3, 2)(zeros(2, 3, 4, 4), output_size=9), TypeError, ["output_size", "9"]),
 ])
 def test_errors_name_the_cause(call, error, parts):
     with pytest.raises(error) as caught:
@@ -212,7 +216,8 @@ def test_errors_name_the_cause(call, error, parts):
 
 
 @pytest.mark.parametrize("layer, text", [
-    (nn.Conv2d(3, 4, 3, padding="same", bias=False), "Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=same, bias=False)"),
+    (nn.Conv2d(3, 4, 3, padding="same", bias=False),
+     "Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=same, bias=False)"),
     (nn.Conv1d(3, 4, 3, 2, 1, 2), "Conv1d(3, 4, kernel_size=(3,), stride=(2,), padding=(1,), dilation=(2,))"),
     (nn.Conv2d(4, 4, (3, 1), groups=2, padding=1, padding_mode="circular"),
      "Conv2d(4, 4, kernel_size=(3, 1), stride=(1, 1), padding=(1, 1), groups=2, padding_mode=circular)"),

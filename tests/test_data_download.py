@@ -1,7 +1,9 @@
 """Downloads against a server on this machine: resumed, checked, bounded, and clear about what went wrong."""
 
+import errno
 import hashlib
 import re
+import resource
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,6 +189,19 @@ def test_a_server_cannot_fill_the_disk(server, tmp_path):
         fetch(WANTED[1:], tmp_path, [server.url])
     assert list(tmp_path.iterdir()) == []
     assert server.sent < 50_000_000
+
+
+def test_a_full_disk_is_not_taken_for_a_network_problem(server, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))  # files can grow no further than this
+    try:
+        with pytest.raises(OSError) as raised:
+            fetch(WANTED, tmp_path, [server.url, server.url])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.errno == errno.EFBIG and not (tmp_path / "images.gz").exists()
+    fetch(WANTED, tmp_path, [server.url])
+    assert is_complete(tmp_path)
 
 
 def test_the_next_mirror_is_tried(server, tmp_path, offline):

@@ -1,4 +1,4 @@
-"""Metrics equal scikit-learn's, in one go and batch by batch, from labels, scores and logits; and they explain errors."""
+"""Metrics equal scikit-learn's, in one go and batch by batch, from labels, scores and logits; errors are explained."""
 
 from pathlib import Path
 

@@ -37,7 +37,7 @@ def make(name, parameters, **changes):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_twenty_steps_equal_pytorch(name, dtype):
-    """Two groups with different rates; two parameters are frozen for steps 5 to 10, with and without stale gradients."""
+    """Two groups with different rates; two parameters are frozen for steps 5 to 10, one with stale gradients."""
     parameters = parameters_of(dtype)
     lr = OPTIMISERS[name][1]["lr"]
     optimizer = make(name, [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 3 * lr}])

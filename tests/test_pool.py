@@ -1,4 +1,4 @@
-"""Pooling and resizing beyond the cases of cases.py: against loops over their definitions, ties, NaN, limits, layers."""
+"""Pooling and resizing beyond the cases of cases.py: against loops over their definitions, ties, NaN, as layers."""
 
 import weakref
 
@@ -64,7 +64,8 @@ def poolings(draw, dilated):
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
     padding = tuple([draw(st.integers(0, r // 2)) for r in reach])
     size = tuple([max(r, d) + draw(st.integers(0, 5)) for r, d in zip(reach, dilation)])
-    return size, {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": draw(st.booleans())}, dilation
+    options = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": draw(st.booleans())}
+    return size, options, dilation
 
 
 @settings(max_examples=80, deadline=None)
@@ -268,7 +269,8 @@ def test_errors_name_the_cause(call, error, parts):
 
 
 @pytest.mark.parametrize("layer, text, shape, expected", [
-    (nn.MaxPool1d(2), "MaxPool1d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)", (2, 3, 7), (2, 3, 3)),
+    (nn.MaxPool1d(2), "MaxPool1d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)", (2, 3, 7),
+     (2, 3, 3)),
     (nn.MaxPool2d(3, 2, 1, 1, False, True), "MaxPool2d(kernel_size=3, stride=2, padding=1, dilation=1, ceil_mode=True)",
      (2, 3, 8, 8), (2, 3, 5, 5)),
     (nn.AvgPool1d(3, 1, 1), "AvgPool1d(kernel_size=3, stride=1, padding=1)", (2, 3, 7), (2, 3, 7)),
@@ -301,3 +303,11 @@ def test_avg_pool_layers_pass_every_option_on():
     signal = x[0]
     expected = ops.avg_pool1d(signal, 3, stride=2, padding=1, ceil_mode=True, count_include_pad=False)
     assert np.array_equal(nn.AvgPool1d(3, 2, 1, True, False)(signal).numpy(), expected.numpy())
+
+
+def test_upsample_passes_every_option_on():
+    x = Tensor(RANDOM.standard_normal((1, 1, 4, 5)))
+    for options in ({"align_corners": True}, {"recompute_scale_factor": True}):
+        y = nn.Upsample(scale_factor=1.7, mode="bilinear", **options)(x).numpy()
+        assert np.array_equal(y, ops.interpolate(x, scale_factor=1.7, mode="bilinear", **options).numpy())
+        assert not np.allclose(y, ops.interpolate(x, scale_factor=1.7, mode="bilinear").numpy())

@@ -16,7 +16,8 @@ GOLDEN = np.load(Path(__file__).with_name("golden") / "optimisers.npz")
 def new_optimizer(kind="SGD"):
     parameters = [nn.Parameter(np.zeros(2, np.float32)) for _ in range(2)]
     extra = {"momentum": 0.9} if kind == "SGD" else {}
-    optimizer = getattr(optim, kind)([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.3}], lr=0.1, **extra)
+    groups = [{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.3}]
+    optimizer = getattr(optim, kind)(groups, lr=0.1, **extra)
     optimizer.step()  # so that no schedule complains about the order of the calls
     return optimizer
 

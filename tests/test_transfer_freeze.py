@@ -157,7 +157,8 @@ def test_patterns_fit_modules_and_parameters(pattern, expected):
 def test_a_module_or_parameter_stands_for_itself():
     model = network()
     freeze(model, model.body[0], model.head.bias)
-    assert {n for n, p in model.named_parameters() if not p.requires_grad} == {"body.0.weight", "body.0.bias", "head.bias"}
+    still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert still == {"body.0.weight", "body.0.bias", "head.bias"}
     assert model.body[0].frozen and not model.head.frozen
 
 

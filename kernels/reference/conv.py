@@ -17,7 +17,7 @@ from minidl.kernels.shapes import conv_output_size, taps
 
 __all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weight"]
 
-BLOCK_BYTES = 2**21  # of columns: they are written and read again while they are still in the cache
+BLOCK_BYTES = 2**21  # columns are written and read again while they are still in the cache
 
 
 def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
@@ -102,11 +102,13 @@ def windows_as_columns(x, kernel_size, rows, columns, stride, padding, dilation,
 
 
 def blocks(x, weight, rows: int, columns: int) -> Iterator[tuple[slice, tuple[int, int], tuple[int, int, int]]]:
-    """Cut the work into blocks of whole samples, or of output rows of one sample, of BLOCK_BYTES of columns each.
+    """Cut the work into blocks of whole samples, or of output rows of one sample, of about BLOCK_BYTES each.
 
-    Yields the samples, the output rows (start, stop), and the shape (samples, rows, columns) of such a block.
+    What counts is the larger of a block's columns and its part of y. Yields the samples, the output rows
+    (start, stop), and the shape (samples, rows, columns) of the block.
     """
-    row_bytes = x.shape[1] * weight.shape[2] * weight.shape[3] * columns * x.itemsize
+    longest = max(x.shape[1] * weight.shape[2] * weight.shape[3], weight.shape[0])
+    row_bytes = longest * columns * x.itemsize
     rows_at_once = min(rows, max(1, BLOCK_BYTES // row_bytes))
     samples_at_once = max(1, BLOCK_BYTES // (row_bytes * rows))
     for first in range(0, x.shape[0], samples_at_once):

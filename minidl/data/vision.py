@@ -90,7 +90,7 @@ def _search(name: str, find: Callable, split: str, root: str | os.PathLike | Non
     for folder, title in searched:
         read = find(folder / name, split, SIZES[name][split])
         if read is not None:
-            if folder == EMBEDDED and os.environ.get(VARIABLE):
+            if folder == EMBEDDED and root is None and os.environ.get(VARIABLE):
                 warnings.warn(f"{VARIABLE}={os.environ[VARIABLE]} has no folder '{name}' with the {split} files; using "
                               "the embedded subset, a tenth of the data set", stacklevel=4)
             return read, title

@@ -19,6 +19,7 @@ from minidl.nn.module import Module, Parameter
 from minidl.ops.spatial import integers
 from minidl.tensor import Tensor
 
+Sizes = int | tuple[int, ...]  # one for all axes, or one for each
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -90,8 +91,8 @@ class _Convolution(Module):
 
 class _Conv(_Convolution):
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
+        self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Sizes | str = 0,
+        dilation: Sizes = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
         dtype: Any = None,
     ):
         options = {
@@ -126,8 +127,8 @@ class Conv2d(_Conv):
 
 class _ConvTranspose(_Convolution):
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1, padding_mode: str = "zeros",
+        self, in_channels: int, out_channels: int, kernel_size: Sizes, stride: Sizes = 1, padding: Sizes = 0,
+        output_padding: Sizes = 0, groups: int = 1, bias: bool = True, dilation: Sizes = 1, padding_mode: str = "zeros",
         device: Any = None, dtype: Any = None,
     ):
         if padding_mode != "zeros" or isinstance(padding, str):
@@ -144,18 +145,20 @@ class _ConvTranspose(_Convolution):
         return self.in_channels, self.out_channels // self.groups
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        additional = self.output_padding if output_size is None else self._padding_for(x, tuple(output_size))
+        additional = self.output_padding if output_size is None else self._padding_for(x, output_size)
         return type(self).operation(
             x, self.weight, self.bias, self.stride, self.padding, additional, self.groups, self.dilation
         )
 
-    def _padding_for(self, x: Tensor, output_size: tuple[int, ...]) -> tuple[int, ...]:
+    def _padding_for(self, x: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
         """The output padding that leads to `output_size`, of which only the spatial axes count."""
+        if not isinstance(output_size, (tuple, list)):
+            raise TypeError(f"output_size must be a sequence of sizes, not {output_size!r}")
         if len(output_size) not in (self.dims, x.ndim):
             raise ShapeError(f"output_size {output_size} must have {self.dims} or {x.ndim} numbers")
         axes = zip(x.shape[-self.dims:], self.kernel_size, self.stride, self.padding, (0,) * self.dims, self.dilation)
         smallest = [conv_transpose_output_size(*axis) for axis in axes]
-        wanted = output_size[-self.dims:]
+        wanted = tuple(output_size[-self.dims:])
         if not all(low <= n < low + s for n, low, s in zip(wanted, smallest, self.stride)):
             largest = [low + s - 1 for low, s in zip(smallest, self.stride)]
             raise ShapeError(f"output_size {wanted} cannot be reached from an input of shape {x.shape}: it must lie "

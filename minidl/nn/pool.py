@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from minidl import ops
 from minidl.nn.module import Module
 from minidl.tensor import Tensor
 
+Sizes = int | tuple[int, ...]  # one for all axes, or one for each
+
 
 class _MaxPool(Module):
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, return_indices: bool = False,
-        ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, dilation: Sizes = 1,
+        return_indices: bool = False, ceil_mode: bool = False,
     ):
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation = padding, dilation
@@ -44,7 +44,7 @@ class AvgPool1d(Module):
     """The mean of every window of x (N, C, L) or (C, L); see `minidl.ops.avg_pool1d`."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
         count_include_pad: bool = True,
     ):
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
@@ -63,7 +63,7 @@ class AvgPool2d(Module):
     """The mean of every window of x (N, C, H, W) or (C, H, W); see `minidl.ops.avg_pool2d`."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        self, kernel_size: Sizes, stride: Sizes | None = None, padding: Sizes = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ):
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
@@ -81,7 +81,7 @@ class AvgPool2d(Module):
 
 
 class _AdaptivePool(Module):
-    def __init__(self, output_size: Any):
+    def __init__(self, output_size: int | tuple[int | None, ...] | None):
         self.output_size = output_size
 
     def extra_repr(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from minidl import kernels
 from minidl.errors import ShapeError
 from minidl.kernels.shapes import conv_output_size, conv_transpose_output_size, same_padding
-from minidl.ops.spatial import LAYOUTS, as_images, from_images, pair
+from minidl.ops.spatial import as_images, from_images, pair
 from minidl.tensor import differentiable
 
 
@@ -65,22 +65,21 @@ def _convolve(name, x, weight, bias, stride, padding, dilation, groups, dims) ->
         raise ShapeError(_wrong_channels(name, x, weight.shape, channels, groups, dims))
     _check_bias(name, bias, outputs)
     options, extra = _options(name, stride, padding, dilation, groups, filters.shape[2:], dims)
-    axes, kernel, (height, width) = x.ndim, filters.shape[2:], images.shape[2:]
-    size = (height + extra[0], width + extra[1])
-    for axis in zip(size, kernel, options["stride"], options["padding"], options["dilation"]):
+    axes, kernel, size = x.ndim, filters.shape[2:], images.shape[2:]
+    padded = _pad_end(images, extra)
+    for axis in zip(padded.shape[2:], kernel, options["stride"], options["padding"], options["dilation"]):
         if conv_output_size(*axis) < 1:
             raise ShapeError(f"{name}: the kernel of size {weight.shape[2:]} (dilation {dilation}) is larger than the "
                              f"input of shape {x.shape} with padding {padding}")
 
     def grad_input(g):
-        grad = kernels.conv2d_grad_input(as_images(name, g, dims), filters, size, **options)
-        return from_images(grad[:, :, :height, :width], axes, dims)
+        return from_images(kernels.conv2d_grad_input(as_images(name, g, dims), filters, size, **options), axes, dims)
 
     def grad_weight(g):
-        grad = kernels.conv2d_grad_weight(as_images(name, g, dims), _pad_end(images, extra), kernel, **options)
+        grad = kernels.conv2d_grad_weight(as_images(name, g, dims), images, kernel, **options)
         return from_images(grad, dims + 2, dims)
 
-    y = kernels.conv2d(_pad_end(images, extra), filters, bias, **options)
+    y = kernels.conv2d(padded, filters, bias, **options)
     return from_images(y, axes, dims), (
         grad_input, grad_weight, lambda g: kernels.conv2d_grad_bias(as_images(name, g, dims))
     )

@@ -5,6 +5,8 @@ Used by the operations that work along dims (`reduce.py`, `shape.py`, `index.py`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,15 @@ def as_sizes(sizes: tuple) -> tuple[int, ...]:
     if len(sizes) == 1 and not isinstance(sizes[0], (int, np.integer)) and hasattr(sizes[0], "__iter__"):
         sizes = tuple(sizes[0])
     return tuple([size.__index__() for size in sizes])
+
+
+def takes_axis(function: Callable) -> Callable:
+    """Let a plain function take NumPy's `axis` and `keepdims` for `dim` and `keepdim`, as every operation does."""
+
+    def renamed(*args: Any, **options: Any) -> Any:
+        for numpy_word, word in (("axis", "dim"), ("keepdims", "keepdim")):
+            if numpy_word in options:
+                options[word] = options.pop(numpy_word)
+        return function(*args, **options)
+
+    return update_wrapper(renamed, function)

@@ -34,10 +34,11 @@ def promote(x, y):
 
 
 def common_dtype(arrays):
-    """The dtype of what is computed from several arrays: floats win over integers, those with dims over those without.
+    """The dtype of what is computed from several arrays: floats win over integers and these over booleans; among
+    the winners those with dims win over those without.
     """
-    floats = [x for x in arrays if x.dtype.kind in "fc"]
-    chosen = floats or arrays
+    best = max(["biufc".index(x.dtype.kind.replace("u", "i")) for x in arrays])
+    chosen = [x for x in arrays if "biufc".index(x.dtype.kind.replace("u", "i")) == best]
     return np.result_type(*[x.dtype for x in chosen if x.ndim] or [x.dtype for x in chosen])
 
 
@@ -85,7 +86,8 @@ def div(x, y, /, rounding_mode=None):
     if rounding_mode is not None:
         x, y = promote(x, y)
         return _rounded_quotient(x, y, rounding_mode), (np.zeros_like, np.zeros_like)
-    x, y = promote(as_floating(x), as_floating(y))
+    x, y = promote(x, y)
+    x, y = as_floating(x), as_floating(y)
     return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
 
 
@@ -130,8 +132,11 @@ def pow(x, y, /):
 
     def grad_exponent(g):
         if isinstance(x, (bool, int, float)):
-            return g * z * math.log(x) if x > 0 else g * np.where(y >= 0, 0, math.nan)
-        return g * np.where((x == 0) & (y >= 0), 0, z * np.log(np.where((x == 0) & (y >= 0), 1, x)))
+            if x > 0:
+                return g * (z * math.log(x))
+            return g * np.where((x == 0) & (y >= 0), 0, -math.inf if x == 0 else math.nan)
+        without = (x == 0) & (y >= 0)
+        return g * np.where(without, 0, z * np.log(np.where(without, 1, x)))
 
     return z, (grad_base, grad_exponent)
 

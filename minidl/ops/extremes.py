@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.errors import ShapeError
-from minidl.ops.dims import all_dims, one_dim
+from minidl.ops.dims import all_dims, one_dim, takes_axis
 from minidl.ops.elementwise import maximum, minimum
 from minidl.ops.index import gather
 from minidl.ops.reduce import restore
@@ -32,9 +32,8 @@ def _extreme(name: str, choose: Any, x: Any, dim: Any, keepdim: bool) -> tuple:
     y = choose(x, axis=dims, keepdims=True)
 
     def grad_x(g):
-        reached = (x == y).astype(g.dtype)
-        ties = np.maximum(reached.sum(axis=dims, keepdims=True), 1)
-        return restore(g, dims, keepdim) / ties * reached
+        reached = ((x == y) | (x != x)).astype(g.dtype)  # a NaN is chosen wherever there is one
+        return restore(g, dims, keepdim) / reached.sum(axis=dims, keepdims=True) * reached
 
     return y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in dims]), (grad_x,)
 
@@ -56,11 +55,13 @@ def amin(x, /, dim=None, keepdim=False):
     return _extreme("amin", np.min, x, dim, keepdim)
 
 
+@takes_axis
 def argmax(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index (int64) of the largest element along `dim`, the first of equal ones; of the flattened tensor for None."""
     return _position("argmax", np.argmax, x, dim, keepdim)
 
 
+@takes_axis
 def argmin(x: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index (int64) of the smallest element along `dim`, the first of equal ones; of the flattened tensor for None."""
     return _position("argmin", np.argmin, x, dim, keepdim)
@@ -74,6 +75,7 @@ def _position(name: str, choose: Any, x: Any, dim: int | None, keepdim: bool) ->
     return Tensor(choose(x, axis=dim if x.ndim else None, keepdims=keepdim))
 
 
+@takes_axis
 def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The largest element; with a `dim`, (values, indices) along it; with a tensor for `dim`, as `maximum`.
 
@@ -84,6 +86,7 @@ def max(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return amax(x) if dim is None else _along("max", argmax, x, dim, keepdim)
 
 
+@takes_axis
 def min(x: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest element; with a `dim`, (values, indices) along it; with a tensor for `dim`, as `minimum`.
 
@@ -103,6 +106,7 @@ def _along(name: str, position: Any, x: Tensor, dim: int, keepdim: bool) -> Valu
     return ValuesAndIndices(values.squeeze(dim), indices.squeeze(dim))
 
 
+@takes_axis
 def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices that sort x along `dim`; equal elements keep their order always, NaN counts as the largest."""
     x = as_array(x)
@@ -115,12 +119,14 @@ def argsort(x: Any, dim: int = -1, descending: bool = False, stable: bool = Fals
     return Tensor(x.shape[dim] - 1 - np.flip(backwards, dim))
 
 
+@takes_axis
 def sort(x: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> ValuesAndIndices:
     """x sorted along `dim`, and the indices the elements came from; differentiable in the values."""
     indices = argsort(x, dim, descending)
     return ValuesAndIndices(gather(x, dim, indices), indices)
 
 
+@takes_axis
 def topk(x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesAndIndices:
     """The k largest (or smallest) elements along `dim`, best first, and their indices; differentiable in the values.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import ShapeError
-from minidl.ops.dims import one_dim
+from minidl.ops.dims import one_dim, takes_axis
 from minidl.tensor import Tensor, as_array, differentiable
 
 
@@ -156,6 +156,14 @@ def index_select(x: Tensor, dim: int, index: Any) -> Tensor:
     return getitem(x, (slice(None),) * dim + (checked_indices("index_select", index, dim, x.shape),))
 
 
+def _cut(name: str, dim: Any, shape: tuple[int, ...]) -> int:
+    """The dim along which a tensor is to be cut."""
+    if not shape:
+        raise ShapeError(f"{name}: a tensor without dims cannot be cut")
+    return one_dim(name, dim, shape)
+
+
+@takes_axis
 def take_along_dim(x: Tensor, indices: Any, dim: int | None = None) -> Tensor:
     """x at `indices` along `dim`, as argmax and argsort return them; the other dims broadcast."""
     if dim is None:
@@ -175,7 +183,7 @@ def masked_select(x: Tensor, mask: Any) -> Tensor:
 
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
     """`length` slices of x along `dim` from `start` on."""
-    dim = one_dim("narrow", dim, x.shape)
+    dim = _cut("narrow", dim, x.shape)
     if not 0 <= start <= start + length <= x.shape[dim]:
         raise IndexError(f"narrow: {start} to {start + length} lies outside dim {dim} of shape {x.shape}")
     return getitem(x, (slice(None),) * dim + (slice(start, start + length),))
@@ -183,21 +191,23 @@ def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
 
 def select(x: Tensor, dim: int, index: int) -> Tensor:
     """One slice of x along `dim`, without that dim."""
-    return getitem(x, (slice(None),) * one_dim("select", dim, x.shape) + (index,))
+    return getitem(x, (slice(None),) * _cut("select", dim, x.shape) + (index,))
 
 
+@takes_axis
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """All slices of x along `dim`, without that dim."""
-    dim = one_dim("unbind", dim, x.shape)
+    dim = _cut("unbind", dim, x.shape)
     return tuple([select(x, dim, i) for i in range(x.shape[dim])])
 
 
+@takes_axis
 def split(x: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """x in pieces along `dim`: of the given size (the last may be shorter), or of each size in a list.
 
     Raises ShapeError if the sizes of a list do not add up.
     """
-    dim = one_dim("split", dim, x.shape)
+    dim = _cut("split", dim, x.shape)
     length, sizes = x.shape[dim], split_size_or_sections
     if isinstance(sizes, (int, np.integer)):
         if sizes <= 0:
@@ -216,9 +226,10 @@ def _pieces(x: Tensor, sizes: Any, dim: int) -> Iterator[Tensor]:
         start += size
 
 
+@takes_axis
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """x in at most `chunks` pieces of equal size along `dim`, the last possibly shorter."""
-    length = x.shape[one_dim("chunk", dim, x.shape)]
+    length = x.shape[_cut("chunk", dim, x.shape)]
     if chunks < 1:
         raise ValueError(f"chunk: the number of pieces must be positive, it is {chunks}")
     return split(x, max(-(-length // chunks), 1), dim)

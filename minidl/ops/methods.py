@@ -61,8 +61,8 @@ FAMILIES: dict[Any, str] = {
                 logical_and logical_not logical_or logical_xor lt ne""",
     convert: """astype contiguous cpu cuda detach_ element_size is_contiguous is_floating_point new_empty new_full
                 new_ones new_tensor new_zeros stride to type_as""",
-    elementwise: """abs add ceil clip clone cos div exp expm1 floor floor_divide log log10 log1p log2 maximum minimum mul
-                    neg pow reciprocal remainder round rsqrt sign sin sqrt square sub trunc""",
+    elementwise: """abs add ceil clip clone cos div exp expm1 floor floor_divide log log10 log1p log2 maximum minimum
+                    mul neg pow reciprocal remainder round rsqrt sign sin sqrt square sub trunc""",
     extremes: "amax amin argmax argmin argsort max min sort topk",
     index: """chunk gather index_select masked_fill masked_select narrow nonzero scatter select split take_along_dim
               unbind""",

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 
-from minidl.ops.dims import all_dims, one_dim
+from minidl.ops.dims import all_dims, one_dim, takes_axis
 from minidl.ops.elementwise import as_floating
 from minidl.tensor import Tensor, as_array, differentiable
 
@@ -60,13 +61,17 @@ def _centred(name: str, x: Any, dim: Any, unbiased: bool | None, keepdim: bool, 
     n = count(x.shape, dims)
     centred = x - x.sum(axis=dims, keepdims=True) / max(n, 1)
     squares = np.square(centred).sum(axis=dims, keepdims=keepdim)
-    divisor = n - correction
-    return centred, squares / divisor if divisor > 0 else np.full_like(squares, np.nan), dims, divisor
+    divisor = max(n - correction, 0)
+    if not divisor:
+        warnings.warn(f"{name}: the result over {n} elements with correction {correction} is not defined", stacklevel=4)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return centred, squares / divisor, dims, divisor
 
 
 @differentiable
 def var(x, /, dim=None, unbiased=None, keepdim=False, correction=1):
-    """Variance over `dim`: the sum of (x - mean)² / (n - correction); NaN where n <= correction.
+    """Variance over `dim`: the sum of (x - mean)² / (n - correction); not defined (NaN, and a
+    warning) where n <= correction.
 
     PyTorch's default correction=1 (`unbiased=True`) differs from NumPy's 0 (`unbiased=False`).
     """
@@ -143,18 +148,21 @@ def norm(x, /, p="fro", dim=None, keepdim=False):
             slope = np.sign(x) * reached / reached.sum(axis=dims, keepdims=True)
         else:
             share = x / np.where(y == 0, 1, y)
-            slope = share if p == 2 else np.sign(x) * np.abs(np.where(share == 0, 1, share)) ** (p - 1)
+            sign = np.where(y == 0, 0, np.sign(x))
+            slope = share if p == 2 else sign * np.abs(np.where(share == 0, 1, share)) ** (p - 1)
         return restore(g, dims, keepdim) * slope
 
     return y if keepdim else y.reshape([n for d, n in enumerate(x.shape) if d not in dims]), (grad_x,)
 
 
+@takes_axis
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every element over `dim` is true (not 0), as a bool tensor."""
     x = as_array(x)
     return Tensor(np.all(x, axis=all_dims("all", dim, x.shape), keepdims=keepdim))
 
 
+@takes_axis
 def any(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether some element over `dim` is true (not 0), as a bool tensor."""
     x = as_array(x)

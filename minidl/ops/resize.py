@@ -40,7 +40,7 @@ def interpolate(x, /, size=None, scale_factor=None, mode="nearest", align_corner
     target, step = (1,) * (2 - dims) + target, (1.0,) * (2 - dims) + step
     if mode.startswith("nearest"):
         resize, resize_grad = kernels.upsample_nearest2d, kernels.upsample_nearest2d_grad
-        options: dict[str, Any] = {"step": step, "exact": mode == "nearest-exact"}
+        options = {"step": step, "exact": mode == "nearest-exact"}
     else:
         resize, resize_grad = kernels.upsample_bilinear2d, kernels.upsample_bilinear2d_grad
         options = {"step": step, "align_corners": bool(align_corners)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import ShapeError
-from minidl.ops.dims import all_dims, as_sizes, one_dim
+from minidl.ops.dims import all_dims, as_sizes, one_dim, takes_axis
 from minidl.ops.elementwise import common_dtype
 from minidl.tensor import Tensor, differentiable
 
@@ -137,6 +137,7 @@ def _cat(*xs, dim=0):
     return np.concatenate(xs, axis=place, dtype=common_dtype(xs)), [part(i) for i in range(len(xs))]
 
 
+@takes_axis
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dim; they must agree in all others (ShapeError)."""
     _refuse_none("cat", tensors)
@@ -156,6 +157,7 @@ def _stack(*xs, dim=0):
     return np.stack(xs, axis=dim, dtype=common_dtype(xs)), [part(i) for i in range(len(xs))]
 
 
+@takes_axis
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dim (ShapeError if the shapes differ)."""
     _refuse_none("stack", tensors)

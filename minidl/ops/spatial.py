@@ -40,7 +40,7 @@ def pair(name: str, option: str, value: Any, dims: int, least: int = 0) -> tuple
 
 
 def as_images(name: str, x: Any, dims: int) -> Any:
-    """View x with `dims` spatial axes, batched or not, as (N, C, H, W). Raises ShapeError for any other number of axes."""
+    """View x with `dims` spatial axes, batched or not, as (N, C, H, W); ShapeError for another number of axes."""
     if x.ndim not in (dims + 1, dims + 2):
         hint = "; if only the channel axis is missing, give x[None]" if x.ndim == dims else ""
         raise ShapeError(f"{name}: input of shape {x.shape} has {x.ndim} axes, expected {LAYOUTS[dims]}{hint}")

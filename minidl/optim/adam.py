@@ -38,14 +38,14 @@ class Adam(Optimizer):
         self._check_number(group, "eps")
         self._check_betas(group)
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], ready: list[tuple[Tensor, Any]]) -> None:
         options = {name: float(group[name]) for name in ("lr", "eps", "weight_decay")}
         beta1, beta2 = (float(beta) for beta in group["betas"])
         names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
-        for parameter in parameters:
+        for parameter, gradient in ready:
             state = self._state_of(parameter, *names)
             state["step"] = state.get("step", 0) + 1
-            kernels.adam_step(parameter.array, parameter.grad.array, *(state[name] for name in names),
+            kernels.adam_step(parameter.array, gradient, *(state[name] for name in names),
                               step=state["step"], beta1=beta1, beta2=beta2, maximize=bool(group["maximize"]),
                               decoupled_weight_decay=self.decoupled_weight_decay, **options)
 

@@ -101,7 +101,7 @@ class LambdaLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
                  last_epoch: int = -1):
         count = len(checked_optimizer(optimizer, self).param_groups)
-        self.lr_lambdas = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * count
+        self.lr_lambdas: list[Any] = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * count
         if len(self.lr_lambdas) != count:
             raise ValueError(f"LambdaLR: {len(self.lr_lambdas)} functions for {count} parameter groups")
         super().__init__(optimizer, last_epoch)
@@ -187,8 +187,8 @@ class SequentialLR(LRScheduler):
                  last_epoch: int = -1):
         self.optimizer = checked_optimizer(optimizer, self)
         if not schedulers or len(milestones) != len(schedulers) - 1:
-            raise ValueError(f"SequentialLR: {len(schedulers)} schedules need {max(len(schedulers) - 1, 0)} milestones, "
-                             f"got {len(milestones)}")
+            raise ValueError(f"SequentialLR: {len(schedulers)} schedules need {max(len(schedulers) - 1, 0)} "
+                             f"milestones, got {len(milestones)}")
         for index, schedule in enumerate(schedulers):
             if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):
                 raise ValueError(f"SequentialLR: schedule {index} is a {type(schedule).__name__}, which cannot stand "

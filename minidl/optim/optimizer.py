@@ -20,7 +20,7 @@ SCHEDULE_OPTIONS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_mome
 
 
 class Optimizer:
-    """Base class. A subclass names its state arrays and defines `_update(group, parameters)`, one step for a list.
+    """Base class. A subclass names its state arrays and defines `_update(group, ready)`, one step for many parameters.
 
     params: parameters, dicts (one a group: `{"params": …, "lr": …}`), or pairs (name, parameter) as
         `named_parameters()` gives them, which key the saved state by name instead of by position.
@@ -147,24 +147,24 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        trainable = [self._trainable(group) for group in self.param_groups]
-        for group, parameters in zip(self.param_groups, trainable):
-            if parameters:
-                self._update(group, parameters)
+        for group, ready in [(group, self._ready(group)) for group in self.param_groups]:
+            if ready:
+                self._update(group, ready)
                 if float(group["lr"]) > 0:
-                    _mark_trained(parameters)
+                    _mark_trained(ready)
         self.has_stepped = True
         return loss
 
-    def _trainable(self, group: dict[str, Any]) -> list[Tensor]:
-        parameters = [p for p in group["params"] if p.requires_grad and p.grad is not None]
-        for parameter in parameters:
-            if parameter.grad.array.shape != parameter.array.shape:
+    def _ready(self, group: dict[str, Any]) -> list[tuple[Tensor, Any]]:
+        """The group's trainable parameters that have a gradient, with the gradient's array."""
+        ready = [(p, p.grad.array) for p in group["params"] if p.requires_grad and p.grad is not None]
+        for parameter, gradient in ready:
+            if gradient.shape != parameter.array.shape:
                 raise ShapeError(f"{self._name}.step: a parameter of shape {parameter.shape} has a gradient of shape "
-                                 f"{parameter.grad.shape}; was it replaced after backward()?")
-        return parameters
+                                 f"{gradient.shape}; was it replaced after backward()?")
+        return ready
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], ready: list[tuple[Tensor, Any]]) -> None:
         raise NotImplementedError(f"{self._name} must define _update()")
 
     def _state_of(self, parameter: Tensor, *names: str) -> dict[str, Any]:
@@ -263,8 +263,8 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def _mark_trained(parameters: list[Tensor]) -> None:
-    for parameter in parameters:
+def _mark_trained(ready: list[tuple[Tensor, Any]]) -> None:
+    for parameter, _ in ready:
         if isinstance(parameter, Parameter):
             parameter.untrained = False
 

@@ -37,12 +37,12 @@ class RMSprop(Optimizer):
         if float(group["alpha"]) > 1:
             raise ValueError(f"RMSprop: alpha must be at most 1, got {group['alpha']!r}")
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], ready: list[tuple[Tensor, Any]]) -> None:
         options = {name: float(group[name]) for name in ("lr", "alpha", "eps", "momentum", "weight_decay")}
         wanted = {"momentum_buffer": options["momentum"] > 0, "grad_avg": group["centered"]}
         names = [name for name, used in wanted.items() if used]
-        for parameter in parameters:
+        for parameter, gradient in ready:
             state = self._state_of(parameter, "square_avg", *names)
             used = {name: state[name] for name in names}
-            kernels.rmsprop_step(parameter.array, parameter.grad.array, state["square_avg"], **used,
+            kernels.rmsprop_step(parameter.array, gradient, state["square_avg"], **used,
                                  maximize=bool(group["maximize"]), **options)

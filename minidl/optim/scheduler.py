@@ -30,7 +30,8 @@ class LRScheduler:
                 group.setdefault("initial_lr", float(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(f"{self._name}: last_epoch={last_epoch} goes on with an earlier schedule, but group "
-                               f"{index} has no 'initial_lr'; load the optimiser's state first, or leave last_epoch out")
+                               f"{index} has no 'initial_lr'; load the optimiser's state first, or leave last_epoch "
+                               "out")
         self.base_lrs = [float(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = last_epoch
         self._initial_step()

@@ -36,13 +36,13 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum above 0 and dampening 0, got momentum "
                              f"{group['momentum']} and dampening {group['dampening']}")
 
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, group: dict[str, Any], ready: list[tuple[Tensor, Any]]) -> None:
         options = {name: float(group[name]) for name in ("lr", "momentum", "weight_decay")}
         options |= {name: bool(group[name]) for name in ("nesterov", "maximize")}
-        for parameter in parameters:
+        for parameter, gradient in ready:
             buffer, dampening = None, float(group["dampening"])
             if options["momentum"]:
                 if parameter not in self.state:  # the first step: the buffer starts as the gradient, undamped
                     dampening = 0.0
                 buffer = self._state_of(parameter, "momentum_buffer")["momentum_buffer"]
-            kernels.sgd_step(parameter.array, parameter.grad.array, buffer, dampening=dampening, **options)
+            kernels.sgd_step(parameter.array, gradient, buffer, dampening=dampening, **options)

@@ -191,7 +191,7 @@ class LearningRate(Callback):
             self.schedule.step()
 
     def on_epoch_end(self, trainer: Any, epoch: int, figures: dict[str, Any]) -> None:
-        if self.takes_figure:
+        if self.takes_figure and self.monitor is not None:
             self.schedule.step(figures[self.monitor])  # type: ignore[call-arg]
         elif self.every == "epoch":
             self.schedule.step()

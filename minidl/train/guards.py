@@ -49,15 +49,18 @@ class InterruptAtSafePoints:
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.pressed:
+        self.pressed = not self.pressed
+        if not self.pressed:
             raise KeyboardInterrupt
-        self.pressed = True
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed since the block began."""
+        """Raise KeyboardInterrupt if Ctrl-C was pressed since the last check."""
         if self.pressed:
+            self.pressed = False
             raise KeyboardInterrupt
 
     def __exit__(self, *exception: object) -> None:
         if self.active:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if exception[0] is None:
+            self.check()

@@ -12,8 +12,8 @@ import numpy as np
 
 from minidl.errors import did_you_mean
 
-LOWER = ("loss", "error", "perplexity", "mse", "mae", "rmse")
-HIGHER = ("accuracy", "precision", "recall", "f1", "score", "auc", "r2")
+LOWER = {"loss", "error", "perplexity", "mse", "mae", "rmse"}
+HIGHER = {"accuracy", "precision", "recall", "f1", "score", "auc", "r2"}
 NOT_PLOTTED = ("epoch", "lr", "seconds")
 
 
@@ -24,9 +24,11 @@ def direction(name: str, mode: str | None = None) -> str:
     """
     if mode not in (None, "min", "max"):
         raise ValueError(f"mode must be 'min', 'max' or None, got {mode!r}")
-    words = name.lower().split("_")
-    if mode is None:
-        mode = "min" if any(word in LOWER for word in words) else "max" if any(word in HIGHER for word in words) else None
+    words = set(name.lower().split("_"))
+    if mode is None and words & LOWER:
+        return "min"
+    if mode is None and words & HIGHER:
+        return "max"
     if mode is None:
         raise ValueError(f"is a lower or a higher '{name}' better? Say mode='min' or mode='max'")
     return mode
@@ -64,7 +66,8 @@ class History(dict):
 
     def best(self, name: str, mode: str | None = None) -> float:
         """The best value of a figure, the lowest or the highest; see `direction`. nan is never the best."""
-        return self[name][self._best_index(name, mode)]
+        best = self._best_index(name, mode)
+        return self[name][best]
 
     def best_epoch(self, name: str, mode: str | None = None) -> int:
         """The first epoch, counted from 1, that had the best value."""

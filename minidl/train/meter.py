@@ -25,8 +25,8 @@ class MeanOf(Metric):
         try:
             figure = float(value)
         except (TypeError, ValueError) as error:
-            raise TypeError(f"metric '{self.name}' returned a {type(value).__name__}, which is no single number; use an "
-                            "object with update() and compute() instead of a function") from error
+            raise TypeError(f"metric '{self.name}' returned a {type(value).__name__}, which is no single number; use "
+                            "an object with update() and compute() instead of a function") from error
         size = target.shape[0] if target.ndim else 1
         self.total += figure * size
         self.count += size

@@ -125,7 +125,8 @@ class TopKAccuracy(Metric):
     def update(self, output: Any, target: Any) -> None:
         scores, true = as_numpy(output), as_numpy(target)
         if scores.ndim != 2 or true.shape != scores.shape[:1]:
-            raise ShapeError(f"{self.name}: expected scores (N, C) and labels (N,), got {scores.shape} and {true.shape}")
+            raise ShapeError(f"{self.name}: expected scores (N, C) and labels (N,), got shapes {scores.shape} and "
+                             f"{true.shape}")
         classes = scores.shape[1]
         if self.k > classes:
             raise ValueError(f"{self.name}: there are only {classes} classes")
@@ -201,7 +202,8 @@ class _PerClass(Metric):
         if self.average == "binary" and size > 2:
             raise ValueError(f"{self.name}: average='binary' is for the labels 0 and 1, there is a label {size - 1}; "
                              "choose average='macro', 'micro', 'weighted' or None")
-        counts = np.stack([np.bincount(values, minlength=size) for values in (true[predicted == true], predicted, true)])
+        hits = true[predicted == true]
+        counts = np.stack([np.bincount(values, minlength=size) for values in (hits, predicted, true)])
         counts[:, : self.counts.shape[1]] += self.counts
         self.counts = counts
 

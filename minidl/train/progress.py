@@ -1,4 +1,4 @@
-"""What is shown while a pass runs: a bar with samples, rate and figures on a terminal; elsewhere nothing until the end."""
+"""What is shown while a pass runs: on a terminal a bar with samples, rate and figures, elsewhere nothing."""
 
 from __future__ import annotations
 

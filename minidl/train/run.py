@@ -47,11 +47,11 @@ class Run:
             try:
                 for callback in self.callbacks:
                     callback.on_fit_begin(self.trainer)
-                for self.epoch in range(1, self.epochs + 1):
+                while self.epoch < self.epochs and not history.stop_reason:
+                    self.epoch += 1
                     self._epoch()
-                    if history.stop_reason:
-                        self._say(f"stopped after epoch {self.epoch}: {history.stop_reason}")
-                        break
+                if history.stop_reason:
+                    self._say(f"stopped after epoch {self.epoch}: {history.stop_reason}")
             except KeyboardInterrupt:
                 history.interrupted, history.stop_reason = True, f"Ctrl-C in {self.where()}"
                 print(f"{self.label}stopped by Ctrl-C in {self.where()}; the history holds the finished epochs, the "
@@ -123,7 +123,8 @@ class Run:
             meter.update(value, size, output, target)
             total += value * size
         if self.clip_norm is not None:
-            norm = clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
+            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            norm = clip_grad_norm_(parameters, self.clip_norm)
             if not math.isfinite(norm.item()):
                 self._refuse(f"the norm of the gradients is {norm.item()}", *batches[-1])
         self.optimizer.step()
@@ -138,14 +139,14 @@ class Run:
         elif not _all_finite(target):
             cause = "the target of this batch holds nan or inf: clean the data"
         elif spoilt:
-            cause = (f"parameter '{spoilt[0]}' holds nan or inf since an earlier step: start again from good weights with "
-                     "a lower learning rate or with clip_norm=1.0")
+            cause = (f"parameter '{spoilt[0]}' holds nan or inf since an earlier step: start again from good weights "
+                     "with a lower learning rate or with clip_norm=1.0")
         else:
-            cause = ("try a lower learning rate, fit(…, clip_norm=1.0), inputs scaled to about [-1, 1], and look for a "
-                     "log or a division of zero in model and loss")
+            cause = ("try a lower learning rate, fit(…, clip_norm=1.0), inputs scaled to about [-1, 1], and look for "
+                     "the log of or a division by zero in model and loss")
         rates = ", ".join(dict.fromkeys(f"{float(group['lr']):g}" for group in self.optimizer.param_groups))
-        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}; {cause}. This step was not made, the "
-                                 "weights are as the step before left them")
+        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}; {cause}. This step was not made, "
+                                 "the weights are as the step before left them")
 
 
 def _all_finite(tensor: Tensor) -> bool:

@@ -118,17 +118,17 @@ class Trainer:
         parameters = dict(self.model.named_parameters())
         trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
         if not trainable:
-            raise ValueError(f"fit: nothing to train: all {len(parameters)} parameters of the model are frozen; unfreeze "
-                             "some of them, the head at least")
+            raise ValueError(f"fit: nothing to train: all {len(parameters)} parameters of the model are frozen; "
+                             "unfreeze some of them, the head at least")
         held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
         left_out = [name for name, parameter in trainable.items() if id(parameter) not in held]
         if len(left_out) == len(trainable):
-            raise ValueError("fit: none of the model's trainable parameters is in the optimiser; was it made for another "
-                             "model, or before a head was replaced? Make it from model.named_parameters()")
+            raise ValueError("fit: none of the model's trainable parameters is in the optimiser; was it made for "
+                             "another model, or before a head was replaced? Make it from model.named_parameters()")
         if left_out:
             shown = ", ".join(left_out[:4]) + (f" and {len(left_out) - 4} more" if len(left_out) > 4 else "")
-            warnings.warn(f"fit: trainable, but not in the optimiser, so they stay as they are: {shown}; freeze them, or "
-                          "make the optimiser from all of model.named_parameters()", stacklevel=3)
+            warnings.warn(f"fit: trainable, but not in the optimiser, so they stay as they are: {shown}; freeze them, "
+                          "or make the optimiser from all of model.named_parameters()", stacklevel=3)
         return self.optimizer
 
     @contextmanager

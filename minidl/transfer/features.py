@@ -126,7 +126,7 @@ def _show(batches: Iterable, progress: bool) -> Iterable:
         return batches
     from tqdm import tqdm
 
-    return tqdm(batches, desc="features", unit="batch")
+    return tqdm(batches, desc="features", unit="batch", leave=False, disable=None)  # shown on a terminal only
 
 
 def _join(batches: list[Tensor]) -> np.ndarray:

@@ -15,7 +15,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from training_cases import (  # noqa: E402
-    CLIPPINGS, OPTIMISERS, SCHEDULES, SHAPES, STEPS, clipping_gradients, gradients, is_frozen, start,
+    CLIPPINGS,
+    OPTIMISERS,
+    SCHEDULES,
+    SHAPES,
+    STEPS,
+    clipping_gradients,
+    gradients,
+    is_frozen,
+    start,
 )
 
 
