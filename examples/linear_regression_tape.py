@@ -39,22 +39,22 @@ def show_tape(result: Tensor) -> None:
         todo += [source for source, _ in node.inputs]
 
 
-# %% The first point alone, learning rate 0.1, as the example is told
-print("one point (50, 100), learning rate 0.1")
+# %% One point at a time, learning rate 0.1, as the example is told
 w, b = minidl.tensor(0.0, dtype=float, requires_grad=True), minidl.tensor(0.0, dtype=float, requires_grad=True)
-for iteration in (1, 2):
-    loss = loss_of(w, b, X[:1], Y[:1])
-    if iteration == 1:
-        print("  the tape:")
+for iteration in (0, 1):
+    x, y = X[iteration:iteration + 1], Y[iteration:iteration + 1]
+    loss = loss_of(w, b, x, y)
+    if iteration == 0:
+        print("the tape of the first loss, from the result back to the leaves:")
         show_tape(loss)
     w.grad = b.grad = None
     loss.backward()
     with minidl.no_grad():
         w -= 0.1 * w.grad
         b -= 0.1 * b.grad
-    print(f"  iteration {iteration}: loss {loss.item():,.0f}, dL/dw {w.grad.item():,.0f}, dL/db {b.grad.item():,.0f}"
-          f" -> w {w.item():,.0f}, b {b.item():,.0f}")
-print("  it diverges: one step multiplies the error by 1 - 0.1 * (50^2 + 1) = -249.1")
+    print(f"iteration {iteration + 1}, point ({x[0]:.0f}, {y[0]:.0f}): loss {loss.item():,.0f}, "
+          f"dL/dw {w.grad.item():,.0f}, dL/db {b.grad.item():,.0f} -> w {w.item():,.0f}, b {b.item():,.0f}")
+print("it diverges: on the first point alone a step multiplies the error by 1 - 0.1 * (50^2 + 1) = -249.1")
 
 # %% All four points: how large may the learning rate be?
 design = np.stack([X, np.ones(4)], axis=1)

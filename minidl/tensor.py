@@ -400,9 +400,8 @@ def differentiable(function: Callable) -> Callable:
 def _sort_keywords(name: str, names: tuple, takes_dim: bool, args: tuple, options: dict) -> tuple[tuple, dict]:
     """Move tensors given by keyword to their position, and take NumPy's `axis` and `keepdims` for PyTorch's words."""
     if takes_dim:
-        for numpy_word, word in (("axis", "dim"), ("keepdims", "keepdim")):
-            if numpy_word in options:
-                options[word] = options.pop(numpy_word)
+        words = {"axis": "dim", "keepdims": "keepdim"}  # and numpy.sum(tensor) passes out=None
+        options = {words.get(key, key): x for key, x in options.items() if key != "out" or x is not None}
     for position, key in enumerate(names):
         if key in options:
             if position < len(args):

@@ -183,6 +183,7 @@ def test_freezing_takes_effect_at_the_next_step():
     assert model[2].weight.array.tobytes() != callback.before[1]
 
 
+@pytest.mark.parametrize("use", ["evaluate", "predict"])
 def test_an_untrained_head_is_named_once(use):
     model = network()
     model[2].weight.untrained = True
@@ -223,10 +224,11 @@ def test_a_bar_on_a_terminal_only(monkeypatch, capsys):
         monkeypatch.setattr(sys, "stderr", terminal)
         monkeypatch.setattr("minidl.train.progress.INTERVAL", 0.0)
         trainer = trainer_for(network(), metrics=[Accuracy()])
-        trainer.fit(samples(400), samples(), batch_size=1)
-        trainer.predict(samples(400), batch_size=1, progress=True)
+        trainer.fit(samples(400), samples(), batch_size=23)
+        trainer.predict(samples(400), progress=True)
         if is_terminal:
-            assert re.search(r"epoch 1/1: +\d+%.*/400.*samples/s, loss \d\.\d+, accuracy \d\.\d+", terminal.text)
+            assert re.search(r"epoch 1/1: +98%.* 391/400 .*samples/s, loss \d\.\d+, accuracy \d\.\d+", terminal.text)
+            assert "epoch 1/1 validation: 100%" in terminal.text
             assert "predicting" in terminal.text
         else:
             assert terminal.text == ""

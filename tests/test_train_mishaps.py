@@ -248,6 +248,3 @@ def test_trainable_parameters_the_optimiser_does_not_know_are_named():
         trainer.fit(samples(), progress=False)
     model[0].requires_grad_(False)
     trainer.fit(samples(), progress=False)
-
-
-@pytest.mark.parametrize("use", ["evaluate", "predict"])

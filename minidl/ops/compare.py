@@ -13,40 +13,40 @@ from minidl.ops.elementwise import promote
 from minidl.tensor import Tensor, as_array
 
 
-def operands(x: Any, y: Any) -> tuple:
+def operands(x: Any, y: Any, name: str) -> tuple:
     """Two tensors, arrays or numbers as arrays and Python numbers of a common dtype."""
-    return promote(*[v.array if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic) else v
-                     for v in (x, y)])
+    x, y = [v.array if isinstance(v, Tensor) else v.item() if isinstance(v, np.generic) else v for v in (x, y)]
+    return promote(x, y, name)
 
 
 def eq(x: Any, y: Any) -> Tensor:
     """x == y, element by element."""
-    return Tensor(np.equal(*operands(x, y)))
+    return Tensor(np.equal(*operands(x, y, "eq")))
 
 
 def ne(x: Any, y: Any) -> Tensor:
     """x != y, element by element."""
-    return Tensor(np.not_equal(*operands(x, y)))
+    return Tensor(np.not_equal(*operands(x, y, "ne")))
 
 
 def lt(x: Any, y: Any) -> Tensor:
     """x < y, element by element."""
-    return Tensor(np.less(*operands(x, y)))
+    return Tensor(np.less(*operands(x, y, "lt")))
 
 
 def le(x: Any, y: Any) -> Tensor:
     """x <= y, element by element."""
-    return Tensor(np.less_equal(*operands(x, y)))
+    return Tensor(np.less_equal(*operands(x, y, "le")))
 
 
 def gt(x: Any, y: Any) -> Tensor:
     """x > y, element by element."""
-    return Tensor(np.greater(*operands(x, y)))
+    return Tensor(np.greater(*operands(x, y, "gt")))
 
 
 def ge(x: Any, y: Any) -> Tensor:
     """x >= y, element by element."""
-    return Tensor(np.greater_equal(*operands(x, y)))
+    return Tensor(np.greater_equal(*operands(x, y, "ge")))
 
 
 def logical_and(x: Any, y: Any) -> Tensor:
@@ -71,17 +71,17 @@ def logical_not(x: Any) -> Tensor:
 
 def bitwise_and(x: Any, y: Any) -> Tensor:
     """x & y for booleans and integers."""
-    return Tensor(np.bitwise_and(*operands(x, y)))
+    return Tensor(np.bitwise_and(*operands(x, y, "bitwise_and")))
 
 
 def bitwise_or(x: Any, y: Any) -> Tensor:
     """x | y for booleans and integers."""
-    return Tensor(np.bitwise_or(*operands(x, y)))
+    return Tensor(np.bitwise_or(*operands(x, y, "bitwise_or")))
 
 
 def bitwise_xor(x: Any, y: Any) -> Tensor:
     """x ^ y for booleans and integers."""
-    return Tensor(np.bitwise_xor(*operands(x, y)))
+    return Tensor(np.bitwise_xor(*operands(x, y, "bitwise_xor")))
 
 
 def bitwise_not(x: Any) -> Tensor:

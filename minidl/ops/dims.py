@@ -46,12 +46,15 @@ def as_sizes(sizes: tuple) -> tuple[int, ...]:
 
 
 def takes_axis(function: Callable) -> Callable:
-    """Let a plain function take NumPy's `axis` and `keepdims` for `dim` and `keepdim`, as every operation does."""
+    """Let a plain function take NumPy's `axis` and `keepdims` for `dim` and `keepdim`, as every operation does.
+
+    `numpy.max(tensor)` and the like pass `out=None`, which is dropped.
+    """
+
+    words = {"axis": "dim", "keepdims": "keepdim"}
 
     def renamed(*args: Any, **options: Any) -> Any:
-        for numpy_word, word in (("axis", "dim"), ("keepdims", "keepdim")):
-            if numpy_word in options:
-                options[word] = options.pop(numpy_word)
+        options = {words.get(key, key): x for key, x in options.items() if key != "out" or x is not None}
         return function(*args, **options)
 
     return update_wrapper(renamed, function)

@@ -7,23 +7,28 @@ result becomes the gradient of that tensor. Broadcasting is undone by the engine
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 
 import numpy as np
 
+from minidl.errors import ShapeError
 from minidl.tensor import differentiable
 
 
-def promote(x, y):
+def promote(x, y, name="broadcast"):
     """Give two operands the dtype PyTorch would give the result.
 
     A Python number never changes the dtype of a floating array, integers meet floats as floats of that width (NumPy
     alone would turn int64 and float32 into float64), and a tensor without dims does not widen one that has some.
+    Raises ShapeError, with the operation's `name`, if two arrays do not broadcast.
     """
     if isinstance(x, (bool, int, float)):
         return (x, as_floating(y) if isinstance(x, float) else y)
     if isinstance(y, (bool, int, float)):
         return (as_floating(x) if isinstance(y, float) else x, y)
     try:
+        if x.shape != y.shape:
+            require_broadcast(name, x.shape, y.shape)
         if x.dtype == y.dtype:
             return x, y
     except AttributeError:
@@ -31,6 +36,14 @@ def promote(x, y):
                         "are needed; make one with minidl.tensor(…)") from None
     dtype = common_dtype((x, y))
     return x.astype(dtype, copy=False), y.astype(dtype, copy=False)
+
+
+def require_broadcast(name, *shapes):
+    """Raise ShapeError unless the shapes, aligned at the right, agree in each dim or have length 1 there."""
+    for lengths in zip_longest(*[shape[::-1] for shape in shapes], fillvalue=1):
+        if len({*lengths} - {1}) > 1:
+            raise ShapeError(f"{name}: shapes {' and '.join(map(str, shapes))} do not fit together: counted from the "
+                             "right, each dim must have the same length in both, or length 1")
 
 
 def common_dtype(arrays):
@@ -58,7 +71,7 @@ def as_floating(x):
 @differentiable
 def add(x, y, /, alpha=1):
     """x + alpha * y."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "add")
     if alpha != 1:
         return x + y * alpha, (lambda g: g, lambda g: g * alpha)
     return x + y, (lambda g: g, lambda g: g)
@@ -67,7 +80,7 @@ def add(x, y, /, alpha=1):
 @differentiable
 def sub(x, y, /, alpha=1):
     """x - alpha * y."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "sub")
     if alpha != 1:
         return x - y * alpha, (lambda g: g, lambda g: g * -alpha)
     return x - y, (lambda g: g, lambda g: -g)
@@ -76,7 +89,7 @@ def sub(x, y, /, alpha=1):
 @differentiable
 def mul(x, y, /):
     """x * y."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "mul")
     return x * y, (lambda g: g * y, lambda g: g * x)
 
 
@@ -84,9 +97,9 @@ def mul(x, y, /):
 def div(x, y, /, rounding_mode=None):
     """x / y; integers are divided as float32. With rounding_mode "floor" or "trunc" the result is rounded."""
     if rounding_mode is not None:
-        x, y = promote(x, y)
+        x, y = promote(x, y, "div")
         return _rounded_quotient(x, y, rounding_mode), (np.zeros_like, np.zeros_like)
-    x, y = promote(x, y)
+    x, y = promote(x, y, "div")
     x, y = as_floating(x), as_floating(y)
     return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
 
@@ -108,7 +121,7 @@ def floor_divide(x, y):
 @differentiable
 def remainder(x, y, /):
     """What is left of x after taking y away a whole number of times; it has the sign of y."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "remainder")
     return x % y, (lambda g: g, lambda g: -g * np.floor(x / y))
 
 
@@ -122,7 +135,7 @@ def neg(x, /):
 def pow(x, y, /):
     """x ** y. As in PyTorch the base gets no gradient where y is 0, the exponent none where x is 0 (and y is not < 0).
     """
-    x, y = promote(x, y)
+    x, y = promote(x, y, "pow")
     z = x**y
 
     def grad_base(g):
@@ -284,14 +297,14 @@ def clip(x, /, min=None, max=None):
 @differentiable
 def maximum(x, y, /):
     """The larger of x and y; where they are equal each gets half of the gradient."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "maximum")
     return np.maximum(x, y), (lambda g: _winner(g, x > y, x == y), lambda g: _winner(g, y > x, x == y))
 
 
 @differentiable
 def minimum(x, y, /):
     """The smaller of x and y; where they are equal each gets half of the gradient."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "minimum")
     return np.minimum(x, y), (lambda g: _winner(g, x < y, x == y), lambda g: _winner(g, y < x, x == y))
 
 
@@ -302,8 +315,9 @@ def _winner(g, wins, ties):
 @differentiable
 def where(condition, x, y, /):
     """x where `condition` is true, else y."""
-    x, y = promote(x, y)
+    x, y = promote(x, y, "where")
     condition = np.asarray(condition, bool)
+    require_broadcast("where", condition.shape, np.shape(x), np.shape(y))
     if isinstance(x, (int, float)) and isinstance(y, (int, float)) and float in (type(x), type(y)):
         x = np.float32(x)
     return np.where(condition, x, y), (None, lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g))

@@ -19,7 +19,8 @@ class Bar:
         if shown:
             from tqdm import tqdm  # only when a bar is wanted: importing it takes a while
 
-            bar = tqdm(total=total, desc=description, unit=" samples", leave=False, disable=None)
+            bar = tqdm(total=total, desc=description, unit=" samples", leave=False, disable=None, mininterval=0,
+                       miniters=1)  # every update below is drawn: INTERVAL keeps them apart
             self.tqdm = None if bar.disable else bar
         self.waiting, self.shown_at = 0, 0.0
 

@@ -11,7 +11,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from minidl.errors import FileFormatError, did_you_mean
 from minidl.nn.module import NOT_STRUCTURE
@@ -24,12 +24,31 @@ ADMITTED = {  # what stands in the annotation -> what may stand in the JSON
 LONGEST_TEXT, LONGEST_LIST, DEEPEST_LIST = 100, 32, 3
 
 
-def parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters that a file may set: not the device and the like, nor what stars gather."""
+class Argument(NamedTuple):
+    """What a file may give for one parameter of a constructor."""
+
+    admitted: frozenset[str]
+    required: bool
+
+
+_accepted: dict[type, dict[str, Argument]] = {}
+
+
+def accepted(cls: type) -> dict[str, Argument]:
+    """The constructor's parameters that a file may set: not the device and the like, nor what stars gather.
+
+    Looked up once, when a class enters the table: resolving annotations evaluates text, though only the class's own.
+    """
+    if cls in _accepted:
+        return _accepted[cls]
     found = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
     stars = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return {parameter.name: parameter for parameter in found
-            if parameter.name not in NOT_STRUCTURE and parameter.kind not in stars}
+    hints = _hints(cls)
+    _accepted[cls] = {
+        parameter.name: Argument(_admitted(hints.get(parameter.name, Any)), parameter.default is parameter.empty)
+        for parameter in found if parameter.name not in NOT_STRUCTURE and parameter.kind not in stars
+    }
+    return _accepted[cls]
 
 
 def check(cls: type, config: Any, limit: float, what: str) -> dict[str, Any]:
@@ -39,17 +58,16 @@ def check(cls: type, config: Any, limit: float, what: str) -> dict[str, Any]:
     """
     if not isinstance(config, dict):
         raise FileFormatError(f"{what}: config must be an object, not {json_type(config)}")
-    known = parameters(cls)
+    known = accepted(cls)
     for name in config:
         if name not in known:
             raise FileFormatError(f"{what}: {cls.__name__} takes no argument {name[:100]!r}"
                                   f"{did_you_mean(name[:100], known)}")
-    for name, parameter in known.items():
-        if name not in config and parameter.default is parameter.empty:
+    for name, argument in known.items():
+        if name not in config and argument.required:
             raise FileFormatError(f"{what}: the argument '{name}' of {cls.__name__} is missing")
-    hints = _hints(cls)
     for name, value in config.items():
-        admitted = _admitted(hints.get(name, Any))
+        admitted = known[name].admitted
         if json_type(value) not in admitted:
             raise FileFormatError(f"{what}: {cls.__name__}'s argument '{name}' must be {' or '.join(sorted(admitted))},"
                                   f" not {json_type(value)}: {str(value)[:100]!r}")
@@ -70,16 +88,16 @@ def _hints(cls: type) -> dict[str, Any]:
         return {}
 
 
-def _admitted(annotation: Any) -> Iterable[str]:
+def _admitted(annotation: Any) -> frozenset[str]:
     """The JSON types that an annotation admits; classes that JSON cannot hold admit none."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        return set().union(*(_admitted(part) for part in typing.get_args(annotation)))
+        return frozenset().union(*(_admitted(part) for part in typing.get_args(annotation)))
     if origin is typing.Literal:
-        return {json_type(value) for value in typing.get_args(annotation)}
+        return frozenset(json_type(value) for value in typing.get_args(annotation))
     if isinstance(origin, type) and issubclass(origin, Iterable):
-        return {"list"}
-    return ADMITTED.get(annotation, set())
+        return frozenset({"list"})
+    return frozenset(ADMITTED.get(annotation, ()))
 
 
 def _check_size(value: Any, limit: float, what: str, depth: int = 0) -> None:

@@ -80,7 +80,7 @@ def compute_features(model: Module, data: Any, at: str | Sequence[str] | None = 
                      progress: bool = False) -> tuple[Any, np.ndarray | None]:
     """Features and labels of all of `data` as arrays (count, …) and (count,), in evaluation mode, without gradients.
 
-    data: a data set, a DataLoader or other iterable of batches, a pair (inputs, labels), or inputs alone (labels are
+    data: a data set, a DataLoader, list or other iterable of batches, a pair (inputs, labels), or inputs alone (labels are
     then None). at: as in `features`, several paths give a dict of arrays; None means the input of the head.
     The model's modes are what they were afterwards. Random augmentation, if `data` does any, is drawn once.
     """
@@ -116,7 +116,8 @@ def _batches(data: Any, batch_size: int) -> Iterator[tuple[Tensor, Any]]:
             batch = slice(start, start + batch_size)
             yield Tensor(inputs[batch]), None if labels is None else labels[batch]
         return
-    for batch in DataLoader(data, batch_size=batch_size) if hasattr(data, "__getitem__") else data:
+    is_dataset = hasattr(data, "__getitem__") and not isinstance(data, (list, tuple))
+    for batch in DataLoader(data, batch_size=batch_size) if is_dataset else data:
         pair = batch if isinstance(batch, (tuple, list)) else (batch, None)
         yield pair[0], pair[1]
 

@@ -31,6 +31,8 @@ LAYERS: dict[str, type[Module]] = {
     if isinstance(value := getattr(nn, name), type) and issubclass(value, Module) and value is not Module
 }
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # their arguments are their children
+for _layer in LAYERS.values():
+    arguments.accepted(_layer)
 _registered: dict[str, type[Module]] = {}
 _CHILD_NAME = re.compile(r"(?!__)\w[\w-]{0,99}")
 
@@ -49,6 +51,7 @@ def register(cls: AnyModule) -> AnyModule:
     if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"register: there is a class named {cls.__name__} already, "
                          f"{other.__module__}.{other.__qualname__}")
+    arguments.accepted(cls)
     _registered[cls.__name__] = cls
     return cls
 
