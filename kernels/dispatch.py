@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 BACKENDS = ("reference",)
-CONTRACT: dict[str, Callable] = {}  # every kernel by its name, as declared in kernels/__init__.py
+CONTRACT: dict[str, Callable] = {}  # every kernel by its name, as declared in contract/
 
 _loaded: dict[str, ModuleType] = {}
 

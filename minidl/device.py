@@ -1,6 +1,6 @@
 """Where arrays live. Arrays of NumPy live on the CPU; the array's own type decides which kernels run.
 
-Read `kernels/__init__.py` to see how the choice is made.
+Read `kernels/dispatch.py` to see how the choice is made.
 """
 
 from __future__ import annotations

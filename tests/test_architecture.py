@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "generator": {"device"},
     "creation": {"kernels", "errors", "random", "device", "tensor", "ops"},
     "cuda": {"device", "errors"},
-    "nn": {"errors", "random", "device", "tensor", "ops", "nn"},
+    "nn": {"kernels", "errors", "random", "device", "tensor", "ops", "nn"},
     "data": {"errors", "random", "tensor", "data"},
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},

@@ -202,6 +202,8 @@ def test_saved_arrays_are_copies():
     optimizer.step()
     saved = optimizer.state_dict()
     kept = copy.deepcopy(saved)
+    optimizer.step()
+    np.testing.assert_equal(saved, kept)
     optimizer.load_state_dict(saved)
     optimizer.step()
     np.testing.assert_equal(saved, kept)
@@ -306,6 +308,8 @@ def test_a_refused_group_leaves_the_optimiser_as_it_was():
     optimizer = optim.SGD(parameters[:2], lr=0.0)
     with pytest.raises(ValueError, match="twice"):
         optimizer.add_param_group({"params": parameters[1:]})
+    with pytest.raises(ValueError, match="momentum"):
+        optimizer.add_param_group({"params": parameters[2:], "momentum": -1})
     assert len(optimizer.param_groups) == 1
     optimizer.add_param_group({"params": parameters[2:], "lr": 0.5, "depth": 3})
     assert optimizer.param_groups[1]["lr"] == 0.5

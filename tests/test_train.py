@@ -29,6 +29,7 @@ class Recorder(Callback):
         self.calls.append(f"epoch {epoch} begins")
 
     def on_batch_end(self, trainer, step, loss):
+        assert trainer.model.training
         self.calls.append((step, loss))
 
     def on_epoch_end(self, trainer, epoch, figures):
@@ -42,6 +43,7 @@ def test_the_loop_does_what_one_does_by_hand():
     inputs, target = samples()
     model = network()
     twin = copy.deepcopy(model)
+    model.eval()
     recorder = Recorder()
     history = trainer_for(model).fit((inputs, target), epochs=2, callbacks=[recorder], batch_size=16,
                                      generator=np.random.default_rng(1), progress=False)
@@ -106,7 +108,7 @@ def test_every_form_of_data_gives_the_same():
         trainer.fit(data, data, shuffle=False, batch_size=16, progress=False)
         results[name] = (weights(model), trainer.history["validation_loss"], trainer.evaluate(data)["accuracy"],
                          trainer.predict(data))
-        assert results[name][0].dtype == np.float32
+        assert results[name][0].dtype == results[name][3].dtype == np.float32
     for result in results.values():
         for value, expected in zip(result, results["arrays"]):
             np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
@@ -166,6 +168,19 @@ def test_metrics_count_training_and_validation_apart():
     assert history["validation_confusion_matrix"][0].sum() == 20
     assert list(history) == trainer.columns
     assert all(isinstance(part, Tensor) and not part.requires_grad for part in parts)
+
+
+def test_an_evaluation_in_the_middle_of_an_epoch_does_not_disturb_it():
+    class Evaluate(Callback):
+        def on_batch_end(self, trainer, step, loss):
+            trainer.evaluate(samples(7))
+
+    def run(callbacks):
+        trainer = trainer_for(network(), metrics=[ConfusionMatrix(2)])
+        return trainer.fit(samples(), batch_size=16, shuffle=False, callbacks=callbacks, progress=False)
+
+    disturbed = run([Evaluate()])
+    np.testing.assert_array_equal(disturbed["confusion_matrix"], run([])["confusion_matrix"])
 
 
 def test_freezing_takes_effect_at_the_next_step():

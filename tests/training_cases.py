@@ -105,6 +105,7 @@ SCHEDULES: dict[str, tuple[Any, str, int, list[float] | None]] = {
     "plateau": (lambda m, o: m.ReduceLROnPlateau(o, patience=1, factor=0.5), "SGD", 18, FIGURES),
     "plateau_max": (lambda m, o: m.ReduceLROnPlateau(o, "max", patience=2, cooldown=2, threshold=0.02,
                                                      min_lr=[0.02, 0.1]), "SGD", 18, FIGURES),
+    "plateau_cooldown": (lambda m, o: m.ReduceLROnPlateau(o, patience=1, cooldown=2), "SGD", 18, [1.0] * 18),
     "plateau_abs": (lambda m, o: m.ReduceLROnPlateau(o, patience=0, threshold=0.05, threshold_mode="abs", eps=0.02,
                                                      factor=0.7), "SGD", 18, FIGURES),
 }

@@ -1,6 +1,6 @@
 """Activation functions. Each calls a kernel forward and one backward; what the closure keeps is what memory costs.
 
-The formulas stand in `kernels/__init__.py`, the plain NumPy versions in `kernels/reference/activation.py`.
+The formulas stand in `kernels/contract/activation.py`, the plain NumPy versions in `kernels/reference/activation.py`.
 """
 
 from __future__ import annotations

@@ -15,19 +15,19 @@ from minidl.errors import ShapeError
 from minidl.tensor import differentiable
 
 
-def promote(x, y, name="broadcast"):
+def promote(x, y, name=None):
     """Give two operands the dtype PyTorch would give the result.
 
     A Python number never changes the dtype of a floating array, integers meet floats as floats of that width (NumPy
     alone would turn int64 and float32 into float64), and a tensor without dims does not widen one that has some.
-    Raises ShapeError, with the operation's `name`, if two arrays do not broadcast.
+    With the `name` of an operation, raises ShapeError if two arrays do not broadcast.
     """
     if isinstance(x, (bool, int, float)):
         return (x, as_floating(y) if isinstance(x, float) else y)
     if isinstance(y, (bool, int, float)):
         return (as_floating(x) if isinstance(y, float) else x, y)
     try:
-        if x.shape != y.shape:
+        if name is not None and x.shape != y.shape:
             require_broadcast(name, x.shape, y.shape)
         if x.dtype == y.dtype:
             return x, y

@@ -1,0 +1,1 @@
+"""What every kernel must compute: signature and specification, a family a file, as in each backend."""
