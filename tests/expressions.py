@@ -50,6 +50,7 @@ EXPRESSIONS: dict[str, Callable] = {
     **{f"negative-base-power-{p}": lambda t, x, p=p: (t.tensor(BASES) * x[0, 0, 0]) ** p for p in (0, 1, 2, 3)},
     "zero-to-the-zero": lambda t, x: (x * 0) ** 0,
     "zero-to-the-x": lambda t, x: 0 ** x.abs(),
+    "zeros-to-many-powers": lambda t, x: (x - x.detach()) ** t.tensor([0.0, 1.0, 2.0, 3.0]),
     "zeros-to-the-x": lambda t, x: t.zeros(4) ** x.abs(),
     # largest, smallest, sorting
     "max-with-ties": lambda t, x: ties(t, x).max(),
@@ -69,6 +70,7 @@ EXPRESSIONS: dict[str, Callable] = {
     "argsort": lambda t, x: t.argsort(x, 0, descending=True),
     "topk-values": lambda t, x: x.topk(2).values,
     "topk-smallest": lambda t, x: t.topk(x, 2, 1, largest=False)[0],
+    "max-that-is-nan": lambda t, x: (ties(t, x) + t.tensor([0.0, float("nan"), 0.0])).max(),
     "nan-is-largest": lambda t, x: t.tensor([1.0, float("nan"), 2.0]).max(),
     "nan-sorts-last": lambda t, x: t.tensor([1.0, float("nan"), 0.0]).argsort(),
     # reductions
@@ -81,6 +83,7 @@ EXPRESSIONS: dict[str, Callable] = {
     "norm-of-zeros": lambda t, x: t.norm(x * 0),
     "norm-of-a-zero-row": lambda t, x: (t.tensor([[1.0], [0.0], [2.0]]) * x).norm(dim=2),
     "norm-1-with-zeros": lambda t, x: t.norm(x * (x > 0), 1),
+    "norm-half-with-zeros": lambda t, x: t.norm(x * (x > 0), 0.5, dim=2),
     "norm-inf-with-ties": lambda t, x: ties(t, x).norm(float("inf"), 1),
     "norm-0": lambda t, x: (t.norm(x.detach() * (x > 0), 0)),
     "sum-of-nothing": lambda t, x: t.zeros(0, 3).sum(0),

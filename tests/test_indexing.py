@@ -62,7 +62,8 @@ def test_assignment_is_numpys(index, with_tensors):
     np.testing.assert_array_equal(x.numpy(), values)
 
 
-@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3), st.sampled_from("add sub mul div".split()))
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3),
+       st.sampled_from(["add", "sub", "mul", "div"]))
 def test_broadcasting_is_numpys_and_gradients_are_summed_back(shapes, name):
     random = np.random.default_rng(1)
     a, b = (random.standard_normal(shape) + 3 for shape in shapes.input_shapes)

@@ -1,4 +1,4 @@
-"""`import minidl as torch`: the names a script uses are there, tensors are made as PyTorch makes them, nothing is heavy."""
+"""`import minidl as torch`: the names scripts use are there, tensors are made as PyTorch makes them, nothing heavy."""
 
 import subprocess
 import sys
@@ -11,9 +11,10 @@ import minidl
 from minidl.errors import ShapeError
 
 TORCH_NAMES = """
-    Tensor tensor as_tensor from_numpy from_dlpack zeros ones full empty eye arange linspace zeros_like ones_like full_like
-    empty_like rand randn randint randperm rand_like randn_like normal bernoulli multinomial meshgrid Generator
-    manual_seed seed no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled device cuda autograd nn optim
+    Tensor tensor as_tensor from_numpy from_dlpack zeros ones full empty eye arange linspace zeros_like ones_like
+    full_like empty_like rand randn randint randperm rand_like randn_like normal bernoulli multinomial meshgrid
+    Generator manual_seed seed no_grad enable_grad set_grad_enabled inference_mode is_grad_enabled device cuda autograd
+    nn optim
     float16 half float32 float float64 double int8 uint8 int16 short int32 int int64 long bool dtype Size finfo iinfo
     abs add all allclose amax amin any argmax argmin argsort bmm broadcast_to cat ceil chunk clamp clip clone concat
     concatenate cos cumsum div dot einsum eq equal erf exp expm1 flatten flip floor gather ge gt index_select isclose
@@ -115,7 +116,8 @@ def test_like_functions_take_shape_and_dtype():
 
 DRAWS = {
     "rand": lambda g: minidl.rand(5, generator=g), "randn": lambda g: minidl.randn(5, generator=g),
-    "randint": lambda g: minidl.randint(2, 9, (50,), generator=g), "randperm": lambda g: minidl.randperm(9, generator=g),
+    "randint": lambda g: minidl.randint(2, 9, (50,), generator=g),
+    "randperm": lambda g: minidl.randperm(9, generator=g),
     "rand_like": lambda g: minidl.rand_like(minidl.zeros(5), generator=g),
     "normal": lambda g: minidl.normal(minidl.zeros(5), 1.0, generator=g),
     "bernoulli": lambda g: minidl.bernoulli(minidl.full((50,), 0.5), generator=g),
@@ -189,5 +191,12 @@ def test_gradients_from_grad_do_not_share_memory():
     y = x + 0
     arriving = minidl.ones(2)
     of_x, of_y = minidl.grad(y + 0, [x, y], arriving)
-    of_x[0] = 5.0
-    assert of_y.tolist() == [1.0, 1.0] and arriving.tolist() == [1.0, 1.0]
+    of_x[0], of_y[0] = 5.0, 6.0
+    assert (of_x.tolist(), of_y.tolist(), arriving.tolist()) == ([5.0, 1.0], [6.0, 1.0], [1.0, 1.0])
+
+
+def test_the_loader_takes_a_generator_made_as_in_pytorch():
+    data = minidl.data.TensorDataset(minidl.arange(20))
+    orders = [[batch[0].tolist() for batch in minidl.data.DataLoader(
+        data, batch_size=5, shuffle=True, generator=minidl.Generator().manual_seed(seed))] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]

@@ -24,7 +24,8 @@ def run(case: Case, dtype):
 
 
 def test_every_operation_has_a_case():
-    assert set(OPS) == {case.operation for case in CASES}
+    ours = {name for name, operation in OPS.items() if operation.__module__.startswith("minidl.")}
+    assert ours == {case.operation for case in CASES}
 
 
 @every_case

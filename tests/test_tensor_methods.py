@@ -8,6 +8,7 @@ import pytest
 import minidl
 from minidl import Tensor
 from minidl.errors import ShapeError
+from minidl.ops import methods
 
 
 def recorded(*shape):
@@ -49,7 +50,8 @@ def test_a_leaf_that_requires_grad_is_changed_under_no_grad_only(name):
 
 def test_a_change_in_place_never_loses_the_gradient_of_what_is_put_in():
     w = minidl.ones(2, requires_grad=True)
-    for change in (lambda x: x.add_(w), lambda x: x.__setitem__(0, w[0]), lambda x: x.copy_(w), lambda x: x.__imul__(w)):
+    for change in (lambda x: x.add_(w), lambda x: x.__setitem__(0, w[0]), lambda x: x.copy_(w),
+                   lambda x: x.__imul__(w)):
         with pytest.raises(RuntimeError, match="gradient of the right-hand side would be lost"):
             change(minidl.zeros(2))
     with minidl.no_grad():
@@ -163,8 +165,7 @@ def test_numpy_reads_and_shares():
 
 def test_dlpack_shares_memory_both_ways():
     x = minidl.tensor([1.0, 2.0])
-    array = np.from_dlpack(x)
-    y = minidl.from_dlpack(array)
+    array, y = np.from_dlpack(x), minidl.from_dlpack(x.numpy())
     x[0] = 7.0
     assert array[0] == 7.0 and y.tolist() == [7.0, 2.0] and isinstance(y, Tensor)
 
@@ -174,7 +175,8 @@ def test_dlpack_shares_memory_both_ways():
 def test_numpy_operands_on_either_side(other):
     x = minidl.tensor([1.0, 2.0, 3.0], requires_grad=True)
     for result, expected in ((other * x, x.numpy() * other), (x * other, x.numpy() * other),
-                             (other - x, other - x.numpy()), (other / x, other / x.numpy()), (x**other, x.numpy() ** other)):
+                             (other - x, other - x.numpy()), (other / x, other / x.numpy()),
+                             (x**other, x.numpy() ** other)):
         assert isinstance(result, Tensor) and result.requires_grad
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-6)
     assert isinstance(other < x, Tensor) and (other < x).tolist() == [bool(v) for v in np.asarray(other) < x.numpy()]
@@ -305,7 +307,6 @@ def test_sequences_of_tensors_may_be_lists_or_tuples_but_not_empty():
 
 
 def test_every_method_named_in_the_tables_exists_under_its_name():
-    from minidl.ops import methods
     for name in [*methods.METHODS, *methods.ALIASES, *methods.FACTS, *methods.OPERATORS]:
         assert hasattr(Tensor, name), name
     for name in methods.CHANGED_IN_PLACE.split():

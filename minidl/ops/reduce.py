@@ -86,7 +86,7 @@ def std(x, /, dim=None, unbiased=None, keepdim=False, correction=1):
     y = np.sqrt(variance)
 
     def grad_x(g):
-        slope = np.where(y == 0, 0, g / (np.where(y == 0, 1, y) * (divisor if divisor > 0 else math.nan)))
+        slope = g / (np.where(y == 0, 1, y) * (divisor if divisor > 0 else math.nan))  # where y is 0, centred is too
         return restore(slope, dims, keepdim) * centred
 
     return y, (grad_x,)
