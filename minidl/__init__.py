@@ -17,7 +17,7 @@ _kernels = _os.path.join(_os.path.dirname(__file__), "kernels")
 if not _os.path.isdir(_kernels):  # running from a checkout that is not installed: kernels/ stands beside minidl/
     __path__.append(_os.path.dirname(_os.path.dirname(_os.path.abspath(__file__))))
 
-from minidl import autograd, cuda, kernels, nn, ops, optim, random  # noqa: E402, F401
+from minidl import autograd, cuda, kernels, ops, random  # noqa: E402, F401
 from minidl.autograd import grad  # noqa: E402, F401
 from minidl.creation import (  # noqa: E402, F401
     arange, as_tensor, bernoulli, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like, linspace, meshgrid,
@@ -60,7 +60,7 @@ int32 = int = _np.dtype("int32")
 int64 = long = _np.dtype("int64")
 bool = _np.dtype("bool")
 
-_LAZY = {name: f"minidl.{name}" for name in ("cli", "data", "models", "train", "transfer")}
+_LAZY = {name: f"minidl.{name}" for name in ("cli", "data", "models", "nn", "optim", "train", "transfer")}
 _LAZY_NAMES = {name: "minidl.transfer"
                for name in ("features", "freeze", "load", "rehead", "save", "structure", "unfreeze")}
 _LAZY_NAMES["Generator"] = "minidl.generator"

@@ -8,7 +8,6 @@ records a `Node`; `backward` walks the nodes from the loss to the leaves. Read `
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any
@@ -16,66 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidl.device import CPU, device
+from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, recording, set_grad_enabled
+
+__all__ = ["OPS", "Node", "Tensor", "as_array", "differentiable", "enable_grad", "gradients", "is_grad_enabled", "no_grad",
+           "set_grad_enabled"]
 
 OPS: dict[str, Callable] = {}  # every differentiable operation by its name: the catalogue the tests walk through
-
-
-class _GradMode(threading.local):
-    enabled = True
-
-
-_mode = _GradMode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations of this thread are being recorded."""
-    return _mode.enabled
-
-
-class set_grad_enabled:
-    """Switch recording on or off in this thread, at once or for the length of a `with` block."""
-
-    def __init__(self, mode: bool):
-        self.mode, self.previous = bool(mode), _mode.enabled
-        _mode.enabled = self.mode
-
-    def __enter__(self) -> set_grad_enabled:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        _mode.enabled = self.previous
-
-
-class no_grad:
-    """Record nothing inside the block (`with no_grad():`) or inside the function (`@no_grad()`)."""
-
-    mode = False
-
-    def __init__(self, function: Callable | None = None):
-        self.previous: list[bool] = []
-
-    def __new__(cls, function: Callable | None = None) -> Any:
-        return super().__new__(cls) if function is None else cls()(function)
-
-    def __call__(self, function: Callable) -> Callable:
-        def wrapped(*args: Any, **options: Any) -> Any:
-            with type(self)():
-                return function(*args, **options)
-
-        return update_wrapper(wrapped, function)
-
-    def __enter__(self) -> None:
-        self.previous.append(_mode.enabled)
-        _mode.enabled = self.mode
-
-    def __exit__(self, *exception: object) -> None:
-        _mode.enabled = self.previous.pop()
-
-
-class enable_grad(no_grad):
-    """Record inside the block, even where `no_grad` is in force outside it."""
-
-    mode = True
 
 
 class Node:
@@ -378,12 +323,16 @@ def differentiable(function: Callable) -> Callable:
         if not variadic and len(args) > len(names):
             _refuse_gradients(name, args[len(names):])
         arrays = [x.array if isinstance(x, Tensor) else x.item() if isinstance(x, np.generic) else x for x in args]
-        output, vjps = function(*arrays, **options)
+        try:
+            output, vjps = function(*arrays, **options)
+        except AttributeError:
+            _refuse_lists(name, arrays if variadic else arrays[: len(names)])
+            raise
         result = object.__new__(Tensor)
         result.array = output if isinstance(output, np.ndarray) else as_array(output)
         result.grad = result._node = None
         result._requires_grad = False
-        if _mode.enabled:
+        if recording.enabled:
             inputs = tuple([(x._node or x, vjp) for x, vjp in zip(args, vjps) if isinstance(x, Tensor)
                             and x._requires_grad])
             if inputs:
@@ -413,6 +362,13 @@ def _sort_keywords(name: str, names: tuple, takes_dim: bool, args: tuple, option
 
 def _refuse_gradients(name: str, options: Any) -> None:
     for option in options:
-        if isinstance(option, Tensor) and option._requires_grad and _mode.enabled:
+        if isinstance(option, Tensor) and option._requires_grad and recording.enabled:
             raise RuntimeError(f"{name}: an option was given a tensor that requires a gradient, which would be lost; "
                                "pass it as one of the operation's tensors, or detach() it")
+
+
+def _refuse_lists(name: str, arrays: list) -> None:
+    for position, array in enumerate(arrays):
+        if isinstance(array, (list, tuple)):
+            raise TypeError(f"{name}: input {position} is a {type(array).__name__}; make it a tensor first: "
+                            "minidl.tensor([…])") from None
