@@ -29,8 +29,10 @@ clean:
 
 .venv/.demo-installed: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[plot]'
+	$(BIN)/python -m compileall -q minidl kernels
 	touch $@
 
 .venv/.test-installed: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m compileall -q minidl kernels
 	touch $@

@@ -27,7 +27,8 @@ def _checked(name: str) -> str:
     return name
 
 
-_chosen: ContextVar[str] = ContextVar("backend", default=_checked(os.environ.get("MINIDL_BACKEND", "reference")))
+_preset = _checked(os.environ.get("MINIDL_BACKEND", "reference"))
+_chosen: ContextVar[str] = ContextVar("backend", default=_preset)
 
 
 @contextmanager

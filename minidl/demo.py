@@ -23,7 +23,7 @@ from minidl import nn, optim, random, transfer
 from minidl.data import fashion_mnist, mnist
 from minidl.data.places import EMBEDDED
 from minidl.models import mnist_cnn
-from minidl.report import require_matplotlib, summarise_runs, verdicts, table, write_report
+from minidl.report import require_matplotlib, summarise_runs, table, verdicts, write_report
 from minidl.train import Trainer, accuracy
 
 METHODS = ("scratch", "parameters", "features", "structure")

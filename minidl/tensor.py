@@ -17,8 +17,8 @@ import numpy as np
 from minidl.device import CPU, device
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, recording, set_grad_enabled
 
-__all__ = ["OPS", "Node", "Tensor", "as_array", "differentiable", "enable_grad", "gradients", "is_grad_enabled", "no_grad",
-           "set_grad_enabled"]
+__all__ = ["OPS", "Node", "Tensor", "as_array", "differentiable", "enable_grad", "gradients", "is_grad_enabled",
+           "no_grad", "set_grad_enabled"]
 
 OPS: dict[str, Callable] = {}  # every differentiable operation by its name: the catalogue the tests walk through
 

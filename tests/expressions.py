@@ -19,6 +19,10 @@ FLOAT64_ZERO_DIM = np.array(2.5)
 
 EXPRESSIONS: dict[str, Callable] = {
     # dtypes
+    "one-hot": lambda t, x: t.nn.functional.one_hot(t.tensor([[0, 2], [1, 1]])),
+    "one-hot-of-four": lambda t, x: t.nn.functional.one_hot(t.tensor([0, 2]), num_classes=4),
+    "normalize": lambda t, x: t.nn.functional.normalize(x, dim=-1),
+    "normalize-by-1-norm": lambda t, x: t.nn.functional.normalize(x, p=1.0),
     "int-plus-float32": lambda t, x: t.tensor(WHOLE) + x[0],
     "float32-times-float64-zero-dim": lambda t, x: x * t.tensor(FLOAT64_ZERO_DIM),
     "float32-plus-float64": lambda t, x: x + x.double(),

@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
     "models": {"errors", "random", "tensor", "ops", "nn", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
+    "utils": {"data"},
     "report": {"transfer"},
-    "demo": {"report", "errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "models", "train", "demo"},
+    "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
     "cli": {"errors", "data", "demo", "device"},
 }
 FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])

@@ -469,6 +469,8 @@ def test_what_cannot_be_saved_raises_and_keeps_the_old_file(path, options, kind,
 def test_odd_requests_are_explained(tmp_path):
     with pytest.raises(ValueError, match="must end in .safetensors, for instance .*model.pt.safetensors"):
         save(network(), tmp_path / "model.pt")
+    with pytest.raises(TypeError, match="not a dict.*save_tensors"):
+        save(network().state_dict(), tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="has no parameters and no buffers"):
         save(nn.ReLU(), tmp_path / "model.safetensors")
     with pytest.raises(FileNotFoundError, match="cannot write .*missing"):

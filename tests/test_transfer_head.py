@@ -88,6 +88,10 @@ def test_promise_6_a_copy_warns_for_itself_and_the_features_below_the_head_do_no
     with pytest.warns(UntrainedWarning):
         predict(twin)
     compute_features(rehead(network(), 5), images(model))
+    model = rehead(network(), 5)
+    predict(headless(model))
+    with pytest.warns(UntrainedWarning):
+        predict(model)
     rehead(network(), 5).summary((4,))
 
 
@@ -114,7 +118,8 @@ def test_the_initialisation_is_that_of_a_new_layer_and_follows_the_generator():
 def test_a_frozen_model_gets_a_trainable_head():
     model = rehead(freeze(network()), 5)
     assert {n for n, p in model.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
-    assert model.train().fc.training and not model.body.training
+    model.train()
+    assert model.training and model.fc.training and not model.body.training
     step(model)
 
 

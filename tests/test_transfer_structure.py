@@ -108,6 +108,9 @@ def test_a_registered_class_comes_back_as_its_constructor_and_later_changes_made
     assert type(twin[0]) is Residual and type(twin[1]) is Chain
     assert repr(twin) == repr(model) and shapes(twin) == shapes(model)
     assert twin[0].last is twin[0].layers[2]
+    plain = Residual(4, depth=3)
+    twin = build(structure(nn.Sequential({"first": plain, "again": plain.layers[2]})))
+    assert twin.again is twin.first.last is twin.first.layers[2]
     del model[0].extra
     model[0].last = None
     assert build(structure(model))[0].last is None
@@ -206,6 +209,7 @@ HOSTILE = {
     "children that are an object": ({"class": "Sequential", "children": {"0": layer()}}, "a list of objects"),
     "a dunder child": (named("__class__"), "cannot be called '__class__'"),
     "a child called forward": (named("forward"), "Sequential has an attribute of that name"),
+    "a child called append": (named("append"), "Sequential has an attribute of that name"),
     "a child called training": (named("training"), "has an attribute of that name"),
     "a child called _buffer_names": (named("_buffer_names"), "has an attribute of that name"),
     "a child with a dot": (named("a.b"), "letters, digits"),

@@ -92,6 +92,13 @@ def test_promise_4_every_hostile_file_raises_file_format_error_that_says_what_is
     assert str(path) in str(caught.value)
 
 
+def test_promise_4_half_a_surrogate_pair_in_the_metadata_is_refused(tmp_path):
+    path = tmp_path / "hostile.safetensors"
+    path.write_bytes(packed(b'{"__metadata__":{"a":"\\ud800"}}'))
+    with pytest.raises(FileFormatError, match="JSON"):
+        load_metadata(path)
+
+
 def sample():
     rng = np.random.default_rng(0)
     return {"layer.weight": rng.standard_normal((3, 4)).astype(np.float32), "layer.bias": rng.standard_normal(3),
@@ -181,8 +188,9 @@ def test_the_safetensors_library_reads_what_is_written_and_the_other_way_round(t
 def test_equal_content_gives_equal_bytes(tmp_path):
     metadata = {f"key{i}": str(i) for i in range(20)}
     written = set()
-    for _ in range(5):
-        save_tensors(sample(), tmp_path / "file", dict(reversed(metadata.items())))
+    for shift in range(5):
+        keys = [*list(metadata)[shift:], *list(metadata)[:shift]]
+        save_tensors(sample(), tmp_path / "file", {key: metadata[key] for key in keys})
         written.add((tmp_path / "file").read_bytes())
     assert len(written) == 1
 

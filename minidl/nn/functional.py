@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minidl import ops
 from minidl.nn.loss import (  # noqa: F401
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
@@ -20,7 +22,7 @@ from minidl.ops.pool import (  # noqa: F401
     max_pool1d, max_pool2d,
 )
 from minidl.ops.resize import interpolate  # noqa: F401
-from minidl.tensor import Tensor
+from minidl.tensor import Tensor, as_array
 
 
 def batch_norm(input: Tensor, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
@@ -37,3 +39,24 @@ def layer_norm(input: Tensor, normalized_shape: Any, weight: Any = None, bias: A
 def group_norm(input: Tensor, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """`minidl.ops.group_norm` with PyTorch's order of arguments."""
     return ops.group_norm(input, weight, bias, num_groups, eps)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(||x||_p, eps) along `dim`."""
+    return ops.div(input, ops.clip(ops.norm(input, p, dim, True), min=eps))
+
+
+def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
+    """int64 (..., C) with a 1 at each class index of `tensor` (...); C is the largest index + 1 unless given.
+
+    Raises TypeError for indices that are not integers, IndexError for one outside the classes.
+    """
+    indices = as_array(tensor)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: class indices are integers, these are {indices.dtype}; use .long()")
+    classes = int(indices.max(initial=-1)) + 1 if num_classes == -1 else num_classes
+    if indices.size and not 0 <= indices.min() <= indices.max() < classes:
+        raise IndexError(f"one_hot: indices reach from {indices.min()} to {indices.max()}, there are {classes} classes")
+    result = np.zeros((*indices.shape, classes), np.int64)
+    np.put_along_axis(result, indices[..., None], 1, axis=-1)
+    return Tensor(result)

@@ -80,8 +80,8 @@ def compute_features(model: Module, data: Any, at: str | Sequence[str] | None = 
                      progress: bool = False) -> tuple[Any, np.ndarray | None]:
     """Features and labels of all of `data` as arrays (count, …) and (count,), in evaluation mode, without gradients.
 
-    data: a data set, a DataLoader, list or other iterable of batches, a pair (inputs, labels), or inputs alone (labels are
-    then None). at: as in `features`, several paths give a dict of arrays; None means the input of the head.
+    data: a data set, a DataLoader, list or other iterable of batches, a pair (inputs, labels), or inputs alone (then
+    labels are None). at: as in `features`, several paths give a dict of arrays; None means the input of the head.
     The model's modes are what they were afterwards. Random augmentation, if `data` does any, is drawn once.
     """
     network = headless(model) if at is None else features(model, at)

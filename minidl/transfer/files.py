@@ -49,6 +49,9 @@ def save(model: Module, path: str | os.PathLike, *, preprocessing: Mapping[str, 
     not know is saved without its architecture.
     Raises OSError that names the path, ValueError and TypeError for what cannot be stored; the old file then stays.
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"save: the first argument must be a Module, not a {type(model).__name__}; tensors alone, "
+                        "such as a state_dict(), are for transfer.save_tensors and transfer.load_tensors")
     if os.path.splitext(path)[1] != ".safetensors":
         raise ValueError(f"save: the file must end in .safetensors, for instance {os.fspath(path)}.safetensors")
     known = {"preprocessing": preprocessing, "classes": classes, "licence": licence}

@@ -125,7 +125,6 @@ def _fresh(old: Module, count: int, generator: np.random.Generator | None) -> Mo
     """A layer like `old` with `count` outputs and PyTorch's default initialisation, trainable."""
     new = copy.copy(old)
     vars(new).pop("_forward_hooks", None)
-    new.frozen = False
     setattr(new, "out_features" if isinstance(old, nn.Linear) else "out_channels", count)
     new.weight = Parameter(np.empty((count, *old.weight.shape[1:]), old.weight.dtype))
     init.kaiming_uniform_(new.weight, a=5**0.5, generator=generator)

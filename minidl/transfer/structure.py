@@ -169,7 +169,7 @@ def _unfit_name(name: Any, module: Module) -> str:
     """Why a child of `module` may not have this name, '' if it may."""
     if not isinstance(name, str) or not _CHILD_NAME.fullmatch(name):
         return "letters, digits, '_' and '-' are allowed, not two '_' in front"
-    if hasattr(Module, name) or getattr(type(module), name, None) is not None:
+    if getattr(type(module), name, None) is not None:
         return f"{type(module).__name__} has an attribute of that name"
     if not isinstance(vars(module).get(name), (Module, type(None))):
         return f"this {type(module).__name__} keeps something else under it"
