@@ -47,7 +47,8 @@ history.plot(options.output / "curves.png")
 
 # %% The test images, once
 result = trainer.evaluate(test, batch_size=500)
-print(f"test accuracy {result['accuracy']:.2%}, {seconds:.0f} s of training, seed {options.seed}")
+print(f"test accuracy {result['accuracy']:.2%}, {seconds:.0f} s of training, seed {options.seed}; "
+      f"curves in {options.output}")
 predicted = trainer.predict(test, batch_size=500).argmax(axis=1)
 matrix = confusion_matrix(predicted, test.labels)
 print("\nwhat is taken for what (rows: true, columns: predicted)")

@@ -45,9 +45,9 @@ def summarise(model: Any, input_shape: tuple[int, ...] | None = None) -> str:
     rows = [("layer", "class", "output shape", "parameters", "trainable")]
     outputs = 0
     for path, module in model.named_modules():
-        if next(module.named_children(), None) is not None:
+        own = list(module.parameters(recurse=False))
+        if not own and next(module.named_children(), None) is not None:
             continue
-        own = list(module.parameters())
         count, trainable = (sum(p.numel() for p in chosen) for chosen in (own, [p for p in own if p.requires_grad]))
         shape = shapes.get(path)
         outputs += int(np.prod(shape)) if shape else 0

@@ -1,0 +1,54 @@
+"""Every example runs as README says: with `--quick` in every test run, the long one on full data with `make slow`."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "argparse" in path.read_text())
+SAYS = {
+    "cifar10_cnn": r"122,570 parameters.*test accuracy",
+    "convnet_torch_like": r"545,098 parameters.*test accuracy",
+    "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
+    "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
+    "mnist_cnn": r"225,034 parameters.*test accuracy",
+    "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
+    "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
+    "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+}
+
+
+def run(path, folder, *arguments, **environment):
+    """The output of an example, run in an empty folder with nothing but the embedded data unless told otherwise."""
+    alone = {"MINIDL_DATA": "", "XDG_CACHE_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **alone, **environment}
+    done = subprocess.run([sys.executable, str(path), *arguments], cwd=folder, env=environment, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_listed():
+    assert [path.stem for path in EXAMPLES] == sorted(SAYS)
+    readme = (ROOT / "README.md").read_text()
+    for path in EXAMPLES:
+        assert f"`{path.name}`" in readme
+        lines = path.read_text().splitlines()
+        assert 50 <= len(lines) <= 120 and "# %%" in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs_quickly_and_says_what_it_shows(path, tmp_path):
+    assert re.search(SAYS[path.stem], run(path, tmp_path, "--quick"), re.DOTALL)
+
+
+@pytest.mark.slow
+def test_mnist_cnn_reaches_the_accuracy_that_was_claimed(tmp_path):
+    if not os.environ.get("MINIDL_DATA"):
+        pytest.skip("needs the complete MNIST: minidl data get mnist, and MINIDL_DATA set to its folder")
+    output = run(ROOT / "examples" / "mnist_cnn.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    assert float(re.search(r"test accuracy ([\d.]+)%", output)[1]) >= 98.7
