@@ -20,5 +20,7 @@ from minidl.kernels.contract.pool import *  # noqa: F403
 from minidl.kernels.contract.resize import *  # noqa: F403
 from minidl.kernels.contract.softmax import *  # noqa: F403
 from minidl.kernels.dispatch import BACKENDS, CONTRACT, backend_module, kernel, use_backend
+from minidl.kernels.threads import get_num_threads, set_num_threads
 
-__all__ = ["BACKENDS", "CONTRACT", "backend_module", "kernel", "use_backend", *CONTRACT]
+__all__ = ["BACKENDS", "CONTRACT", "backend_module", "get_num_threads", "kernel", "set_num_threads",
+           "use_backend", *CONTRACT]

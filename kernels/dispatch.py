@@ -1,12 +1,14 @@
-"""Which implementation of a kernel runs: chosen by the array's type and by `use_backend`.
+"""Which implementation of a kernel runs: chosen by `use_backend`, the compiled one if nobody chose.
 
 A backend is a package beside this file that defines kernels under the names of the contract. One that lacks a kernel
-falls back to `reference`, the plain NumPy version that specifies the result.
+falls back to `reference`, the plain NumPy version that specifies the result. `cpu` needs Numba and is loaded at the
+first call of a kernel; where Numba is missing the reference runs, after one warning.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-BACKENDS = ("reference",)
+BACKENDS = ("cpu", "reference")
 CONTRACT: dict[str, Callable] = {}  # every kernel by its name, as declared in contract/
 
 _loaded: dict[str, ModuleType] = {}
@@ -27,7 +29,7 @@ def _checked(name: str) -> str:
     return name
 
 
-_preset = _checked(os.environ.get("MINIDL_BACKEND", "reference"))
+_preset = _checked(os.environ.get("MINIDL_BACKEND") or "cpu")
 _chosen: ContextVar[str] = ContextVar("backend", default=_preset)
 
 
@@ -42,22 +44,35 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def backend_module(name: str) -> ModuleType:
-    """The package that implements backend `name`, imported when first asked for."""
+    """The package that implements backend `name`, imported when first asked for; the reference if it cannot be."""
     if name not in _loaded:
-        _loaded[name] = import_module(f"minidl.kernels.{_checked(name)}")
+        _loaded[name] = import_module(f"minidl.kernels.{_usable(_checked(name))}")
     return _loaded[name]
+
+
+def _usable(name: str) -> str:
+    if name == "cpu":
+        try:
+            import_module("numba")
+        except ImportError as error:
+            warnings.warn(f"kernels run in plain NumPy, many times slower: Numba cannot be imported ({error}). "
+                          "Install it with: pip install numba", RuntimeWarning, stacklevel=2)
+            return "reference"
+    return name
 
 
 def kernel(contract: Callable) -> Callable:
     """Turn a declaration (signature and docstring) into a function that calls the chosen backend's kernel."""
     name = contract.__name__
+    implementations: dict[str, Callable] = {}  # by backend, filled at the first call
+
+    def find(backend: str) -> Callable:
+        found = getattr(backend_module(backend), name, None) or getattr(backend_module("reference"), name)
+        return implementations.setdefault(backend, found)
 
     def dispatch(*arrays: Any, **options: Any) -> Any:
         backend = _chosen.get()
-        implementation = getattr(backend_module(backend), name, None)
-        if implementation is None:
-            implementation = getattr(backend_module("reference"), name)
-        return implementation(*arrays, **options)
+        return (implementations.get(backend) or find(backend))(*arrays, **options)
 
     CONTRACT[name] = contract
     return update_wrapper(dispatch, contract)

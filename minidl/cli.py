@@ -1,6 +1,7 @@
 """The `minidl` command: thin, each verb calls the library.
 
-`minidl demo` learns MNIST and carries the network to Fashion-MNIST; `minidl data get NAME` downloads a data set.
+`minidl demo` learns MNIST and carries the network to Fashion-MNIST; `minidl data get NAME` downloads a data set;
+`minidl warmup` compiles the kernels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import minidl
 from minidl.data import download
 from minidl.demo import Settings, run_demo
+from minidl.warmup import warm_up
 
 HELP = {
     "labels": "labelled target images that each method may use",
@@ -47,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
     get = data.add_parser("get", help="download the official files, check and keep them")
     get.add_argument("name", choices=sorted(download.FILES))
     get.add_argument("--root", type=Path, help="folder to keep them in (default: MINIDL_DATA or the user's cache)")
+
+    verbs.add_parser("warmup", help="compile all kernels now and keep them on disk, so that no training waits for it")
     return top
 
 
@@ -56,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.verb == "data":
             download.get(options.name, root=options.root)
+        elif options.verb == "warmup":
+            warm_up()
         else:
             settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
             run_demo(settings, json_path=options.json, embedded=options.embedded, plot=not options.no_plot,

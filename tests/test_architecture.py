@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "utils": {"data"},
     "report": {"transfer"},
     "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
-    "cli": {"errors", "data", "demo", "device"},
+    "warmup": {"kernels", "random", "tensor", "ops", "nn", "optim"},
+    "cli": {"errors", "data", "demo", "device", "warmup"},
 }
 FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 

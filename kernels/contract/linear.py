@@ -1,4 +1,7 @@
-"""The dense layer. Computed in `../reference/linear.py`."""
+"""Matrix products and the dense layer. Computed in `../reference/linear.py`.
+
+Operands may be transposed views (`weight.T`, `x.swapaxes(-1, -2)`): no kernel needs a copy of them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,21 @@ from minidl.kernels.dispatch import kernel
 
 
 @kernel
+def matmul(x, y):
+    """x @ y for x (..., M, K) and y (..., K, N), leading axes broadcast: (..., M, N).
+
+    A vector counts as one row on the left and as one column on the right, and that axis is dropped again.
+    """
+
+
+@kernel
 def linear(x, weight, bias=None):
     """x @ weight^T + bias for x (..., I), weight (O, I), bias (O,): (..., O)."""
+
+
+@kernel
+def linear_grad_input(g, weight):
+    """g @ weight for g (..., O) and weight (O, I): (..., I)."""
 
 
 @kernel

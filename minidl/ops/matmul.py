@@ -5,8 +5,6 @@ For y = x @ w the gradients are g @ w^T and x^T @ g.
 
 from __future__ import annotations
 
-import numpy as np
-
 from minidl import kernels
 from minidl.errors import ShapeError
 from minidl.ops.elementwise import mul, promote
@@ -30,17 +28,19 @@ def matmul(x, y, /):
         if y.ndim == 1:
             return g[..., None] * y
         g = g[..., None, :] if x.ndim == 1 else g  # (..., M, N)
-        grad = np.matmul(g, y.swapaxes(-1, -2))
+        grad = kernels.matmul(g, y.swapaxes(-1, -2))
         return grad[..., 0, :] if x.ndim == 1 else grad
 
     def grad_y(g):
         if x.ndim == 1:
             return x * g if y.ndim == 1 else x[:, None] * g[..., None, :]
         if y.ndim == 1:
-            return np.matmul(x.reshape(-1, x.shape[-1]).T, g.reshape(-1))
-        return np.matmul(x.swapaxes(-1, -2), g)
+            return kernels.matmul(x.reshape(-1, x.shape[-1]).T, g.reshape(-1))
+        if y.ndim == 2 < x.ndim:  # all rows of x meet the same y: one product, not one for each leading index
+            return kernels.linear_grad_weight(x, g)
+        return kernels.matmul(x.swapaxes(-1, -2), g)
 
-    return np.matmul(x, y), (grad_x, grad_y)
+    return kernels.matmul(x, y), (grad_x, grad_y)
 
 
 @differentiable
@@ -54,7 +54,7 @@ def linear(x, weight, bias=None, /):
                          f"the weight {weight.shape} expects {weight.shape[-1]}")
 
     return kernels.linear(x, weight, bias), (
-        lambda g: np.matmul(g, weight),
+        lambda g: kernels.linear_grad_input(g, weight),
         lambda g: kernels.linear_grad_weight(g, x),
         lambda g: g.reshape(-1, g.shape[-1]).sum(axis=0),
     )

@@ -1,0 +1,33 @@
+"""Which way minidl takes for a shape, asked from its kernels, for the tables' column "algorithm"."""
+
+from __future__ import annotations
+
+import os
+
+from benchmarks.shapes import Layer
+from minidl import kernels
+
+
+def _compiled() -> bool:
+    """Whether the kernels written in Numba are what runs."""
+    chosen = os.environ.get("MINIDL_BACKEND") or kernels.BACKENDS[0]
+    return kernels.backend_module(chosen).__name__.endswith(".cpu")
+
+
+def of_product(m: int, n: int, k: int) -> str:
+    """For (m, k) times (k, n): "gemm", minidl's own, or "numpy", the BLAS of NumPy."""
+    if not _compiled() or not hasattr(kernels.backend_module("cpu"), "matmul"):
+        return "numpy"
+    from minidl.kernels.cpu import gemm  # loads Numba
+
+    return gemm.chosen(m, n, k)
+
+
+def of_layer(layer: Layer, direction: str) -> str:
+    """For a direction of a convolution: its algorithm, "reference" for NumPy."""
+    name = {"forward": "conv2d", "input gradient": "conv2d_grad_input"}.get(direction, "conv2d_grad_weight")
+    if not _compiled() or not hasattr(kernels.backend_module("cpu"), name):
+        return "reference"
+    if layer.groups > 1 and layer.groups == layer.channels:
+        return "depthwise"
+    return "GEMM" if (layer.kernel, layer.stride, layer.padding) == (1, 1, 0) else "implicit GEMM"

@@ -1,0 +1,154 @@
+"""Convolution in compiled loops: which algorithm computes what. As in `../reference/conv.py`.
+
+The result and the gradient of the input are products of weights and windows (`conv_windows.py`): for a stride, the
+pixels of x that share a remainder modulo the stride are reached by the same taps, so that each such share is a
+product of its own. The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
+one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
+from minidl.kernels.cpu.conv_weights import weight_sums
+from minidl.kernels.cpu.conv_windows import Weights, window_product
+from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
+from minidl.kernels.reference import conv as reference
+from minidl.kernels.shapes import conv_output_size
+
+__all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weight"]
+
+
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+    if not fits(x, weight) or (bias is not None and not fits(bias)):
+        return reference.conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    outputs, channels, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[2:]
+    size = tuple([conv_output_size(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation)])
+    y = empty((x.shape[0], weight.shape[0], *size))
+    if groups > 1 and channels == 1:
+        depthwise(x, weight, bias, y, stride, padding, dilation)
+        return y
+    shape = y.shape
+    if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0):  # every image as a single row
+        x, y = x.reshape(*x.shape[:2], 1, -1), y.reshape(*y.shape[:2], 1, -1)
+    taps = window_taps(kernel, padding, dilation)
+    for group in range(groups):
+        area = kernel[0] * kernel[1]
+        weights = Weights(group * outputs * channels * area, channels * area, area)
+        window_product(
+            x, weight, weights, np.arange(area), taps, y, channels=(group * channels, channels),
+            outputs=(group * outputs, outputs), grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias,
+        )
+    return y.reshape(shape)
+
+
+def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
+    if not fits(g, weight) or min(size) < 1:
+        return reference.conv2d_grad_input(
+            g, weight, size, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
+    outputs, channels, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[2:]
+    shape = (g.shape[0], channels * groups, *size)
+    if groups > 1 and channels == 1:
+        grad = empty(shape)
+        depthwise_grad_input(g, weight, grad, stride, padding, dilation)
+        return grad
+    rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
+    complete = all(len(share.taps) for share in rows + columns)
+    grad = empty(shape) if complete else np.zeros(shape, np.float32)
+    if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:]:
+        g, grad = g.reshape(*g.shape[:2], 1, -1), grad.reshape(*shape[:2], 1, -1)
+        rows, columns = [Share(0, 1, [0], [0])], [Share(0, grad.shape[3], [0], [0])]
+    area = kernel[0] * kernel[1]
+    for group in range(groups):
+        weights = Weights(group * outputs * channels * area, area, channels * area)
+        for row in rows:
+            for column in columns:
+                if row.taps and column.taps:
+                    window_product(
+                        g, weight, weights, np.add.outer(np.multiply(row.taps, kernel[1]), column.taps).ravel(),
+                        np.array([(i, j) for i in row.places for j in column.places]), grad,
+                        channels=(group * outputs, outputs), outputs=(group * channels, channels),
+                        grid=(row.length, column.length), stride=(1, 1), place=(row.first, column.first), step=stride,
+                    )
+    return grad.reshape(shape)
+
+
+def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
+    if not fits(g, x):
+        return reference.conv2d_grad_weight(
+            g, x, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
+    outputs, channels = g.shape[1] // groups, x.shape[1] // groups
+    grad = empty((g.shape[1], channels, *kernel_size))
+    if groups > 1 and channels == 1:
+        depthwise_grad_weight(g, x, grad, stride, padding, dilation)
+        return grad
+    pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0)
+    if pointwise and x.shape[2:] == g.shape[2:] and x.shape[2] * x.shape[3] <= 512:  # small images as a single row
+        g, x = g.reshape(*g.shape[:2], 1, -1), x.reshape(*x.shape[:2], 1, -1)
+    taps = window_taps(kernel_size, padding, dilation)
+    for group in range(groups):
+        weight_sums(g, x, grad, taps, channels=(group * channels, channels), outputs=(group * outputs, outputs),
+                    stride=stride)
+    return grad
+
+
+def conv2d_grad_bias(g):
+    if not fits(g):
+        return reference.conv2d_grad_bias(g)
+    grad = empty(g.shape[1])
+    parallel(sum_pixels, g, grad)
+    return grad
+
+
+def window_taps(kernel_size, padding, dilation) -> np.ndarray:
+    """The row and column of x that each tap of the first window reads: (T, 2)."""
+    return np.array([(i * dilation[0] - padding[0], j * dilation[1] - padding[1]) for i, j in np.ndindex(kernel_size)])
+
+
+class Share(NamedTuple):
+    """Every stride-th input of an axis, from `first` on: the taps that reach it, and what outputs these come from."""
+
+    first: int
+    length: int
+    taps: list[int]
+    places: list[int]  # the output whose tap reaches the first of the inputs
+
+
+def shares(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[Share]:
+    """Cut an axis of inputs by their remainder modulo the stride: the taps of each share move on with its inputs.
+
+    Input h is reached from output o by tap i if h = o stride + i dilation - padding.
+    """
+    cut = []
+    for first in range(min(stride, size)):
+        taps = [i for i in range(kernel) if (first + padding - i * dilation) % stride == 0]
+        places = [(first + padding - i * dilation) // stride for i in taps]
+        cut.append(Share(first, -(-(size - first) // stride), taps, places))
+    return cut
+
+
+@compiled_parallel
+def sum_pixels(g, grad):
+    for c in prange(g.shape[1]):
+        total = np.float32(0)
+        for n in range(g.shape[0]):
+            total += sum_channel(g[n, c])
+        grad[c] = total
+
+
+@compiled(fastmath={*FLAGS, "reassoc"})
+def sum_channel(channel):
+    """The sum over a channel, row by row: partial sums keep the rounding small."""
+    total = np.float32(0)
+    for r in range(channel.shape[0]):
+        line, part = channel[r], np.float32(0)
+        for s in range(channel.shape[1]):
+            part += line[s]
+        total += part
+    return total

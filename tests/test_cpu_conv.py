@@ -1,0 +1,146 @@
+"""The compiled convolutions against the reference: all options, odd sizes, NaN, threads, and what falls back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minidl.kernels import cpu, reference
+from minidl.kernels.cpu.runtime import get_num_threads, set_num_threads
+from minidl.kernels.shapes import conv_output_size
+
+# Sums of float32 in another order: within this part of the largest value.
+TOLERANCE = 1e-5
+# N, C, H, W, O, kernel, stride, padding, dilation, groups
+CASES = [
+    (2, 3, 9, 11, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (3, 32, 13, 13, 64, (3, 3), (1, 1), (0, 0), (1, 1), 1),  # rows of positions that cross panels and samples
+    (2, 4, 17, 9, 6, (3, 2), (2, 3), (1, 2), (2, 1), 2),  # groups, and everything different for rows and columns
+    (3, 20, 7, 7, 33, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (3, 20, 8, 7, 33, (1, 1), (2, 2), (0, 0), (1, 1), 1),  # pixels that no window reaches
+    (2, 3, 30, 31, 40, (7, 7), (2, 2), (3, 3), (1, 1), 1),
+    (1, 70, 5, 6, 15, (3, 3), (1, 1), (2, 1), (1, 1), 1),  # channels in more than one pass
+    (2, 2, 6, 6, 3, (1, 1), (1, 1), (2, 1), (1, 1), 1),
+    (1, 1, 25, 25, 2, (21, 21), (1, 1), (3, 3), (1, 1), 1),  # a channel's taps alone are a deep pass
+    (1, 1, 3, 300, 2, (1, 5), (1, 4), (0, 2), (1, 3), 1),
+    (2, 2, 5, 5, 3, (2, 2), (3, 3), (0, 0), (1, 1), 1),  # strides longer than the kernel
+    (1, 1, 1, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (2, 6, 9, 10, 12, (3, 2), (2, 3), (1, 1), (2, 2), 6),  # depthwise, two outputs a channel
+    (2, 6, 9, 10, 6, (5, 5), (2, 2), (2, 2), (1, 1), 6),
+    (3, 5, 8, 40, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    (1, 4, 6, 6, 4, (4, 4), (3, 3), (3, 3), (1, 1), 4),
+]
+
+
+def draw(case, seed=0):
+    samples, channels, height, width, outputs, kernel, stride, padding, dilation, groups = case
+    generator = np.random.default_rng(seed)
+    size = [conv_output_size(*axis) for axis in zip((height, width), kernel, stride, padding, dilation)]
+    x = generator.standard_normal((samples, channels, height, width), dtype=np.float32)
+    weight = generator.standard_normal((outputs, channels // groups, *kernel), dtype=np.float32)
+    g = generator.standard_normal((samples, outputs, *size), dtype=np.float32)
+    bias = generator.standard_normal(outputs, dtype=np.float32)
+    return x, weight, bias, g, dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def results(backend, x, weight, bias, g, options):
+    return {
+        "conv2d": backend.conv2d(x, weight, bias, **options),
+        "conv2d without bias": backend.conv2d(x, weight, None, **options),
+        "conv2d_grad_input": backend.conv2d_grad_input(g, weight, x.shape[2:], **options),
+        "conv2d_grad_weight": backend.conv2d_grad_weight(g, x, weight.shape[2:], **options),
+        "conv2d_grad_bias": backend.conv2d_grad_bias(g),
+    }
+
+
+def assert_alike(ours, theirs):
+    for name, expected in theirs.items():
+        assert ours[name].shape == expected.shape and ours[name].dtype == expected.dtype, name
+        allowed = TOLERANCE * max(np.abs(expected).max(), 1e-3) if expected.size else 0
+        np.testing.assert_allclose(ours[name], expected, rtol=0, atol=allowed, err_msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_the_reference(case):
+    drawn = draw(case)
+    assert_alike(results(cpu, *drawn), results(reference, *drawn))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_same_bits_for_any_number_of_threads(case):
+    drawn, before = draw(case), get_num_threads()
+    try:
+        set_num_threads(1)
+        one = results(cpu, *drawn)
+        for threads in (2, 3):
+            set_num_threads(threads)
+            for name, result in results(cpu, *drawn).items():
+                assert np.array_equal(result, one[name]), (name, threads)
+    finally:
+        set_num_threads(before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_equals_the_reference_for_any_options(data):
+    number = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    groups = number(1, 3)
+    kernel, stride, dilation = [(number(1, 4), number(1, 4)) for _ in range(3)]
+    padding = (number(0, 4), number(0, 4))
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, padding, dilation)]
+    size = [number(low, low + 12) for low in least]
+    channels, outputs = groups * number(1, 20), groups * number(1, 20)
+    case = (number(1, 3), channels, *size, outputs, kernel, stride, padding, dilation, groups)
+    drawn = draw(case, seed=number(0, 9))
+    assert_alike(results(cpu, *drawn), results(reference, *drawn))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("more", [(0, 2), (-1, 0), (-2, 1)])
+def test_g_decides_how_many_windows_there_are(groups, more):
+    """The last windows may run over the end of x, or x go on where no window reaches."""
+    case = (2, 4, 9, 10, 8, (3, 3), (2, 1), (1, 1), (1, 2), groups)
+    x, weight, bias, g, options = draw(case)
+    g = np.random.default_rng(1).standard_normal(
+        (2, 8, g.shape[2] + more[0], g.shape[3] + more[1]), dtype=np.float32
+    )
+    for name, first, rest in (("conv2d_grad_input", weight, (9, 10)), ("conv2d_grad_weight", x, (3, 3))):
+        ours = getattr(cpu, name)(g, first, rest, **options)
+        assert_alike({name: ours}, {name: getattr(reference, name)(g, first, rest, **options)})
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[8], CASES[12]], ids=str)
+def test_nan_stays_where_the_windows_take_it(case):
+    x, weight, bias, g, options = draw(case)
+    x[0, 0, 2, 3] = np.nan
+    x[-1, -1, -1, -1] = np.inf
+    g[0, 0, 0, 1] = np.nan
+    with np.errstate(invalid="ignore"):
+        ours, theirs = [results(backend, x, weight, bias, g, options) for backend in (cpu, reference)]
+    for name, expected in theirs.items():
+        assert np.array_equal(np.isnan(ours[name]), np.isnan(expected)), name
+        finite = np.isfinite(expected)
+        np.testing.assert_allclose(ours[name][finite], expected[finite], rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_other_arrays_take_the_reference():
+    x, weight, bias, g, options = draw(CASES[2])
+    double = [array.astype(np.float64) for array in (x, weight, bias, g)]
+    for name, result in results(cpu, *double, options).items():
+        assert result.dtype == np.float64 and np.array_equal(result, results(reference, *double, options)[name]), name
+    strided = [np.repeat(array, 2, axis=-1)[..., ::2] for array in (x, weight, bias, g)]
+    assert not strided[0].flags.c_contiguous
+    assert_alike(results(cpu, *strided, options), results(reference, x, weight, bias, g, options))
+    empty = results(cpu, x[:0], weight, bias, g[:0], options)
+    for name, expected in results(reference, x[:0], weight, bias, g[:0], options).items():
+        assert np.array_equal(empty[name], expected), name
+
+
+def test_arguments_are_not_written_to():
+    drawn = draw(CASES[0])
+    copies = [array.copy() for array in drawn[:4]]
+    results(cpu, *drawn)
+    for array, copy in zip(drawn, copies):
+        assert np.array_equal(array, copy)
