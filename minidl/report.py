@@ -137,14 +137,16 @@ def draw_curves(results: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    several = len(results["runs"]) > 1
     for method, title in TITLES.items():
         curves = np.array([run["target"][method]["curve"] for run in results["runs"]])  # seeds, epochs
         epochs = np.arange(1, curves.shape[1] + 1)
         (line,) = axes.plot(epochs, curves.mean(axis=0), marker="o", markersize=3, label=title)
-        if len(curves) > 1:
+        if several:
             axes.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.15)
     axes.set(title=f"{results['source']['dataset']} carried to {results['target']['dataset']}, "
-                   f"{results['target']['labels']:,} labels",
+                   f"{results['target']['labels']:,} labels"
+                   + (f" (mean and range of {len(results['runs'])} seeds)" if several else ""),
              xlabel="epoch on the target", ylabel="accuracy on held-out target images")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
