@@ -23,12 +23,12 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     loaded, missing = peers.load(options["peers"])
     for name in missing:
         print(f"{name} is not installed: skipped", file=sys.stderr)
-    peers.pin(options["threads"], loaded)
     quick, everything = options["quick"], options["verb"] == "all"
     settings = suite.Settings(options["threads"], loaded, quick, QUICK_SECONDS if quick else SECONDS,
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):
+        peers.pin(options["threads"], loaded, blas=verb != "training")
         if verb in NEED_PEAK and settings.peak_gflops is None:
             settings.peak_gflops = ceilings.measured_peak(settings)
         if verb == "startup" and settings.sample and settings.threads > 1:

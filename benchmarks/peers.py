@@ -42,7 +42,7 @@ def load(names: Iterable[str]) -> tuple[dict[str, ModuleType], list[str]]:
 
 def environment(threads: int) -> dict[str, str]:
     """The environment of a process whose libraries all start with so many threads."""
-    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
+    return {"MINIDL_BACKEND": "cpu", **os.environ, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
 @contextmanager
@@ -67,11 +67,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pin(threads: int, peers: dict[str, ModuleType]) -> None:
-    """Set the number of threads of minidl, of the BLAS behind NumPy, and of PyTorch."""
+def pin(threads: int, peers: dict[str, ModuleType], blas: bool = True) -> None:
+    """Set the number of threads of minidl, of PyTorch, and of the BLAS behind NumPy.
+
+    blas: False where NumPy is not measured: its BLAS then has one thread, as minidl's compiled kernels set it.
+    """
+    minidl.kernels.backend_module(os.environ.get("MINIDL_BACKEND") or "reference")
     minidl.set_num_threads(threads)
     if "torch" in peers:
         peers["torch"].set_num_threads(threads)
+    threads = threads if blas else 1
     try:
         import_module("threadpoolctl").threadpool_limits(threads, user_api="blas")
     except ImportError:

@@ -4,14 +4,13 @@ Each kernel hands over to the reference what its loops do not take: float64, str
 that is missing here runs in the reference too. Read `runtime.py` first.
 """
 
-from importlib import import_module
-from pathlib import Path
-
-FAMILIES = ("activation", "conv", "dropout", "embedding", "linear", "loss", "norm", "optim", "pool",
-            "resize", "softmax")
-__all__ = []
-for _family in FAMILIES:
-    if (Path(__file__).parent / f"{_family}.py").exists():
-        _module = import_module(f"minidl.kernels.cpu.{_family}")
-        globals().update({name: getattr(_module, name) for name in _module.__all__})
-        __all__ += _module.__all__
+from minidl.kernels.cpu.activation import *  # noqa: F403
+from minidl.kernels.cpu.conv import *  # noqa: F403
+from minidl.kernels.cpu.dropout import *  # noqa: F403
+from minidl.kernels.cpu.embedding import *  # noqa: F403
+from minidl.kernels.cpu.linear import *  # noqa: F403
+from minidl.kernels.cpu.loss import *  # noqa: F403
+from minidl.kernels.cpu.norm import *  # noqa: F403
+from minidl.kernels.cpu.optim import *  # noqa: F403
+from minidl.kernels.cpu.pool import *  # noqa: F403
+from minidl.kernels.cpu.softmax import *  # noqa: F403

@@ -20,6 +20,7 @@ import numpy as np
 from numba.core import event
 
 from minidl.kernels.cpu import team
+from minidl.kernels.cpu.blas import one_thread
 from minidl.kernels.cpu.memory import keep_freed_memory
 from minidl.kernels.threads import get_num_threads, set_num_threads
 
@@ -155,6 +156,7 @@ class _Announcement(event.Listener):
 
 event.register("numba:compile", _Announcement())
 keep_freed_memory()
+one_thread()
 team.enlist()
 atexit.register(_let_helpers_rest)
 if hasattr(os, "register_at_fork"):  # a child forked in the middle of a parallel loop would inherit half its state
