@@ -27,7 +27,7 @@ def square_roots(x, y):
 
 def run(code, **environment):
     done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, cwd=ROOT,
-                          timeout=120, env={**os.environ, **environment})
+                          timeout=900, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done
 
