@@ -6,12 +6,12 @@ from minidl.kernels.dispatch import kernel
 
 
 @kernel
-def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=False):
     """Cross-correlate x (N, C, H, W) with weight (O, C/G, kh, kw), and add bias (O,): (N, O, H', W').
 
     y[n, o, r, s] = bias[o] + sum over c, i, j of weight[o, c, i, j] x[n, c', r sh + i dh - ph, s sw + j dw - pw], where
     c' counts from the first of the C/G channels of o's group and x is 0 outside. stride, padding and dilation are
-    pairs (rows, columns), groups = G; the size of y is `shapes.conv_output_size`.
+    pairs (rows, columns), groups = G; the size of y is `shapes.conv_output_size`. With relu, negative results become 0.
     """
 
 

@@ -17,8 +17,8 @@ def matmul(x, y):
 
 
 @kernel
-def linear(x, weight, bias=None):
-    """x @ weight^T + bias for x (..., I), weight (O, I), bias (O,): (..., O)."""
+def linear(x, weight, bias=None, *, relu=False):
+    """x @ weight^T + bias for x (..., I), weight (O, I), bias (O,): (..., O). With relu, negative results become 0."""
 
 
 @kernel

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
+from minidl.kernels.cpu.activation import relu as rectified
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_weights import weight_sums
 from minidl.kernels.cpu.conv_windows import Weights, window_product
@@ -23,15 +24,17 @@ from minidl.kernels.shapes import conv_output_size
 __all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weight"]
 
 
-def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=False):
     if not fits(x, weight) or (bias is not None and not fits(bias)):
-        return reference.conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return reference.conv2d(
+            x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, relu=relu
+        )
     outputs, channels, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[2:]
     size = tuple([conv_output_size(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation)])
     y = empty((x.shape[0], weight.shape[0], *size))
     if groups > 1 and channels == 1:
         depthwise(x, weight, bias, y, stride, padding, dilation)
-        return y
+        return rectified(y) if relu else y
     shape = y.shape
     if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0):  # every image as a single row
         x, y = x.reshape(*x.shape[:2], 1, -1), y.reshape(*y.shape[:2], 1, -1)
@@ -43,7 +46,8 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
             x, weight, weights, np.arange(area), taps, y, channels=(group * channels, channels),
             outputs=(group * outputs, outputs), grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias,
         )
-    return y.reshape(shape)
+    y = y.reshape(shape)
+    return rectified(y) if relu else y
 
 
 def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):

@@ -16,10 +16,10 @@ from minidl.kernels.cpu.runtime import FLOAT32
 __all__ = ["linear", "linear_grad_input", "linear_grad_weight", "matmul"]
 
 
-def linear(x, weight, bias=None):
+def linear(x, weight, bias=None, *, relu=False):
     if not _suited(x, weight) or weight.ndim != 2 or bias is not None and not _suited(bias[None]):
-        return reference.linear(x, weight, bias)
-    return _of_rows(x, weight.T, None if bias is None else np.ascontiguousarray(bias))
+        return reference.linear(x, weight, bias, relu=relu)
+    return _of_rows(x, weight.T, None if bias is None else np.ascontiguousarray(bias), relu)
 
 
 def linear_grad_input(g, weight):
@@ -46,7 +46,7 @@ def _suited(*arrays: Any) -> bool:
     return all(type(x) is np.ndarray and x.dtype == FLOAT32 and x.ndim > 1 and x.size for x in arrays)
 
 
-def _of_rows(x, y, bias=None):
+def _of_rows(x, y, bias=None, relu=False):
     """x (..., K) @ y (K, N): one product for all rows of all leading axes."""
     rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
-    return gemm(rows, y, bias).reshape(*x.shape[:-1], y.shape[1])
+    return gemm(rows, y, bias, relu).reshape(*x.shape[:-1], y.shape[1])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minidl.kernels.reference import activation
 from minidl.kernels.shapes import conv_output_size, taps
 
 __all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weight"]
@@ -20,7 +21,7 @@ __all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weigh
 BLOCK_BYTES = 2**21  # columns are written and read again while they are still in the cache
 
 
-def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=False):
     samples, channels, height, width = x.shape
     outputs, kernel = weight.shape[0], weight.shape[2:]
     rows, columns = [conv_output_size(*axis) for axis in zip((height, width), kernel, stride, padding, dilation)]
@@ -31,12 +32,12 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
         np.matmul(per_group(weight, groups), pixels, out=y.reshape(samples, groups, outputs // groups, height * width))
         if bias is not None:
             y += offset
-        return y
+        return activation.relu(y) if relu else y
     for block, strip, window in blocks(x, weight, rows, columns):
         values = windows_as_columns(x[block], kernel, strip, columns, stride, padding, dilation, groups)
         product = np.matmul(per_group(weight, groups), values)  # G, O/G, P
         np.add(product.reshape(outputs, *window).swapaxes(0, 1), offset, out=y[block, :, slice(*strip)])
-    return y
+    return activation.relu(y) if relu else y
 
 
 def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):

@@ -2,14 +2,18 @@
 
 import numpy as np
 
+from minidl.kernels.reference import activation
+
 
 def matmul(x, y):
     return np.matmul(x, y)
 
 
-def linear(x, weight, bias=None):
+def linear(x, weight, bias=None, *, relu=False):
     y = np.matmul(x, weight.T)
-    return y if bias is None else np.add(y, bias, out=y)
+    if bias is not None:
+        y += bias
+    return activation.relu(y) if relu else y
 
 
 def linear_grad_input(g, weight):
