@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceilings, gemm, layers, ops, peers, startup, suite, training
+from benchmarks import ceilings, gemm, layers, ops, peers, runs, startup, suite, training
 from benchmarks.shapes import NETWORKS
 
 VERBS = {"ceilings": ceilings, "gemm": gemm, "layers": layers, "ops": ops, "training": training, "startup": startup}
@@ -28,10 +28,13 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):
-        peers.pin(options["threads"], loaded, blas=verb != "training")
+        peers.pin(options["threads"], loaded, blas=verb not in ("training", "runs"))
         if verb in NEED_PEAK and settings.peak_gflops is None:
             settings.peak_gflops = ceilings.measured_peak(settings)
         if verb == "startup" and settings.sample and settings.threads > 1:
+            continue
+        if verb == "runs":
+            rows += [row | {"verb": verb} for row in runs.rows(settings, errors)]
             continue
         networks = (options["networks"] or list(NETWORKS),) if verb == "layers" else ()
         found = suite.rows_of(VERBS[verb].works(settings, *networks), settings, errors)
