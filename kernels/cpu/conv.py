@@ -8,6 +8,7 @@ one channel only, loops over taps do (`conv_depthwise.py`); other groups are com
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from numba import prange
 
 from minidl.kernels.cpu.activation import relu as rectified
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
+from minidl.kernels.cpu.conv_filters import Weights
 from minidl.kernels.cpu.conv_weights import weight_sums
-from minidl.kernels.cpu.conv_windows import Weights, window_product
+from minidl.kernels.cpu.conv_windows import window_product
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
 from minidl.kernels.reference import conv as reference
 from minidl.kernels.shapes import conv_output_size
@@ -40,13 +42,12 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
     taps = window_taps(kernel, padding, dilation)
     for group in range(groups):
         area = kernel[0] * kernel[1]
-        weights = Weights(group * outputs * channels * area, channels * area, area)
+        weights = Weights(group * outputs * channels * area, channels * area, area, tuple(range(area)))
         window_product(
-            x, weight, weights, np.arange(area), taps, y, channels=(group * channels, channels),
-            outputs=(group * outputs, outputs), grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias,
+            x, weight, weights, taps, y, channels=(group * channels, channels), outputs=(group * outputs, outputs),
+            grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias, floor=0 if relu else -np.inf,
         )
-    y = y.reshape(shape)
-    return rectified(y) if relu else y
+    return y.reshape(shape)
 
 
 def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
@@ -68,13 +69,13 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
         rows, columns = [Share(0, 1, [0], [0])], [Share(0, grad.shape[3], [0], [0])]
     area = kernel[0] * kernel[1]
     for group in range(groups):
-        weights = Weights(group * outputs * channels * area, area, channels * area)
         for row in rows:
             for column in columns:
                 if row.taps and column.taps:
+                    offsets = tuple([i * kernel[1] + j for i in row.taps for j in column.taps])
                     window_product(
-                        g, weight, weights, np.add.outer(np.multiply(row.taps, kernel[1]), column.taps).ravel(),
-                        np.array([(i, j) for i in row.places for j in column.places]), grad,
+                        g, weight, Weights(group * outputs * channels * area, area, channels * area, offsets),
+                        tuple([(i, j) for i in row.places for j in column.places]), grad,
                         channels=(group * outputs, outputs), outputs=(group * channels, channels),
                         grid=(row.length, column.length), stride=(1, 1), place=(row.first, column.first), step=stride,
                     )
@@ -96,7 +97,7 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
         g, x = g.reshape(*g.shape[:2], 1, -1), x.reshape(*x.shape[:2], 1, -1)
     taps = window_taps(kernel_size, padding, dilation)
     for group in range(groups):
-        weight_sums(g, x, grad, taps, channels=(group * channels, channels), outputs=(group * outputs, outputs),
+        weight_sums(g, x, grad, np.array(taps), channels=(group * channels, channels), outputs=(group * outputs, outputs),
                     stride=stride)
     return grad
 
@@ -109,9 +110,10 @@ def conv2d_grad_bias(g):
     return grad
 
 
-def window_taps(kernel_size, padding, dilation) -> np.ndarray:
-    """The row and column of x that each tap of the first window reads: (T, 2)."""
-    return np.array([(i * dilation[0] - padding[0], j * dilation[1] - padding[1]) for i, j in np.ndindex(kernel_size)])
+@lru_cache
+def window_taps(kernel_size, padding, dilation) -> tuple[tuple[int, int], ...]:
+    """The row and column of x that each tap of the first window reads."""
+    return tuple((i * dilation[0] - padding[0], j * dilation[1] - padding[1]) for i, j in np.ndindex(kernel_size))
 
 
 class Share(NamedTuple):

@@ -16,12 +16,14 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
+from minidl.kernels.cpu.conv_masks import copy_part, pick_part
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
 _POINTER = types.CPointer(types.float32)
+LINE = 16  # floats of a cache line
 _local = threading.local()
 
 
@@ -48,28 +50,80 @@ def multiply_rows(typing_context, rows, a, b, c, depth, stride, accumulate):
 
     def generate(context, builder, signature, arguments):
         rows, a, b, c, depth, stride, accumulate = arguments
-        after = builder.append_basic_block("multiplied")
-        choice = builder.switch(rows, after)
-        for height in range(1, ROWS + 1):
-            block = builder.append_basic_block(f"rows{height}")
-            choice.add_case(ir.Constant(rows.type, height), block)
-            builder.position_at_end(block)
-            tile = _sum_over_depth(builder, height, a, b, depth)
-            flag = builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))
-            with builder.if_else(flag) as (then, otherwise):
-                with then:
-                    microkernel._store(builder, tile, c, stride, add=True)
-                with otherwise:
-                    microkernel._store(builder, tile, c, stride, add=False)
-            builder.branch(after)
-        builder.position_at_end(after)
+        for height in _each_height(builder, rows):
+            tile = _sum_over_depth(builder, height, a, b, depth, [ir.Constant(_VECTOR, [0.0] * LANES)] * height)
+            _store_or_add(builder, tile, c, stride, accumulate)
         return context.get_dummy_value()
 
     return types.void(types.intp, _POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
 
 
-def _sum_over_depth(builder, height, a, b, depth):
-    """As in `microkernel.py`, for a tile of `height` rows."""
+@intrinsic
+def multiply_finished(typing_context, rows, a, b, c, depth, stride, accumulate, bias, floor):
+    """`multiply_rows` with bias[i] added to row i, and no number of the sums below `floor`; a NaN stays.
+
+    c is fetched while the products are summed, so that the stores at the end need not wait for it.
+    """
+
+    def generate(context, builder, signature, arguments):
+        rows, a, b, c, depth, stride, accumulate, bias, floor = arguments
+        floor = microkernel._broadcast(builder, floor)
+        for height in _each_height(builder, rows):
+            first = []
+            for i in range(height):
+                _fetch_row(builder, c, builder.mul(stride, microkernel._number(i)))
+                number = builder.load(builder.gep(bias, [microkernel._number(i)]))
+                first.append(microkernel._broadcast(builder, number))
+            tile = _sum_over_depth(builder, height, a, b, depth, first)
+            _store_or_add(builder, tile, c, stride, accumulate, floor)
+        return context.get_dummy_value()
+
+    numbers = types.intp, types.intp, types.intp
+    return types.void(types.intp, _POINTER, _POINTER, _POINTER, *numbers, _POINTER, types.float32), generate
+
+
+def _each_height(builder, rows):
+    """A block for each height, to be filled by the caller one after the other; the right one is run."""
+    after = builder.append_basic_block("multiplied")
+    choice = builder.switch(rows, after)
+    for height in range(1, ROWS + 1):
+        block = builder.append_basic_block(f"rows{height}")
+        choice.add_case(ir.Constant(rows.type, height), block)
+        builder.position_at_end(block)
+        yield height
+        builder.branch(after)
+    builder.position_at_end(after)
+
+
+def _store_or_add(builder, tile, c, stride, accumulate, floor=None):
+    flag = builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))
+    with builder.if_else(flag) as branches:
+        for add, branch in zip((True, False), branches):
+            with branch:
+                for i, row in enumerate(tile):
+                    start = builder.mul(stride, microkernel._number(i))
+                    for j, value in enumerate(row):
+                        offset = builder.add(start, microkernel._number(j * LANES))
+                        if add:
+                            value = builder.fadd(microkernel._load(builder, c, offset), value)
+                        if floor is not None:  # in this order, for a NaN compares false
+                            value = builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
+                        builder.store(value, microkernel._vector_at(builder, c, offset), align=4)
+
+
+def _fetch_row(builder, pointer, offset):
+    """Ask for the cache lines of COLUMNS numbers, to write to them."""
+    bytes_ = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [bytes_, _INDEX, _INDEX, _INDEX])
+    name = "llvm.prefetch.p0"
+    fetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    for j in range(0, COLUMNS, LINE):
+        place = builder.bitcast(builder.gep(pointer, [builder.add(offset, microkernel._number(j))]), bytes_)
+        builder.call(fetch, [place, *[ir.Constant(_INDEX, number) for number in (1, 3, 1)]])
+
+
+def _sum_over_depth(builder, height, a, b, depth, first):
+    """As in `microkernel.py`, for a tile of `height` rows, each of which starts at a vector of `first`."""
     number = microkernel._number
     before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("sum")
     builder.branch(loop)
@@ -86,9 +140,9 @@ def _sum_over_depth(builder, height, a, b, depth):
     builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
     k.add_incoming(number(0), before)
     k.add_incoming(following, loop)
-    for row_sums, row_tile in zip(sums, tile):
+    for row_sums, row_tile, start in zip(sums, tile, first):
         for variable, value in zip(row_sums, row_tile):
-            variable.add_incoming(ir.Constant(_VECTOR, [0.0] * LANES), before)
+            variable.add_incoming(start, before)
             variable.add_incoming(value, loop)
     builder.position_at_end(after)
     return tile
@@ -230,22 +284,32 @@ def transpose_lanes(typing_context, target, target_stride, source, source_stride
 def copy_padded(x, source, width, low, space, place, length):
     """space[place + u] = x[source + low + u] for u < length, or 0 where low + u is not in 0..width.
 
-    Copies registers: up to LANES numbers behind are overwritten, so that rows must be copied from the first on.
+    Writes whole registers: up to LANES numbers behind are overwritten, so that rows must be copied from the first on.
     """
-    begin = min(length, max(0, -low))
-    end = max(begin, min(length, width - low))
+    begin, end = -low, width - low
     source += low
-    for u in range(0, begin, LANES):
-        zero_lanes(address(space, place + u))
-    if source + end + LANES <= x.size:
-        for u in range(begin, end, LANES):
+    for u in range(0, length, LANES):
+        if u >= begin and u + LANES <= end:
             copy_lanes(address(space, place + u), address(x, source + u))
-    else:
-        numbers, target = x.reshape(-1), space.reshape(-1)
-        for u in range(begin, end):
-            target[place + u] = numbers[source + u]
-    for u in range(end, length, LANES):
-        zero_lanes(address(space, place + u))
+        else:
+            copy_part(address(space, place + u), address(x, source + u), begin - u, end - u)
+
+
+@compiled
+def pick_padded(x, source, width, low, step, space, place, length):
+    """space[place + u] = x[source + low + step * u] for u < length, or 0; step is 2 or more. As `copy_padded`."""
+    if step == 2:
+        for u in range(0, length, LANES):
+            begin, end, origin = -low - 2 * u, width - low - 2 * u, source + low + 2 * u
+            if begin <= 0 and 2 * LANES <= end:
+                pick_lanes(address(space, place + u), address(x, origin))
+            else:
+                pick_part(address(space, place + u), address(x, origin), begin, end)
+        return
+    numbers, target = x.reshape(-1), space.reshape(-1)
+    for u in range(length):
+        column = low + step * u
+        target[place + u] = numbers[source + column] if 0 <= column < width else np.float32(0)
 
 
 @compiled

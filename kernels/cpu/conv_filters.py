@@ -1,0 +1,88 @@
+"""Weights of a convolution in panels, the order in which tiles are multiplied. Read `conv_windows.py` first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from minidl.kernels.cpu.conv_tiles import copy_lanes, transpose_lanes
+from minidl.kernels.cpu.microkernel import LANES, address
+from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, parallel
+
+SMALL = 1 << 14  # weights that one thread packs
+
+
+class Weights(NamedTuple):
+    """Where the weight of an output, a channel and a tap lies in a flat array."""
+
+    start: int
+    output_step: int
+    channel_step: int
+    offsets: tuple[int, ...]  # of the taps
+
+
+def pack_weights(weight, weights, channels, at_once, outputs, height) -> np.ndarray:
+    """The weights in panels of `height` outputs, the last of those that are left, for one run of channels after another."""
+    packed = empty(outputs * channels * len(weights.offsets))
+    offsets = np.array(weights.offsets, np.int64)
+    in_order = weights.offsets == tuple(range(len(offsets)))
+    parallel(pack_filters, weight.reshape(-1), np.array(weights[:3], np.int64), offsets, in_order,
+             np.array((channels, at_once, outputs, height), np.int64), packed, limit=1 if packed.size < SMALL else None)
+    return packed
+
+
+@compiled_parallel
+def pack_filters(weight, layout, offsets, in_order, sizes, packed):
+    channels, at_once, outputs, height = sizes[0], sizes[1], sizes[2], sizes[3]
+    for panel in prange((outputs + height - 1) // height):
+        for c0 in range(0, channels, at_once):
+            pack_filter_panel(weight, layout, offsets, in_order, c0, min(at_once, channels - c0), outputs,
+                              panel * height, min(height, outputs - panel * height), packed)
+
+
+@compiled
+def pack_filter_panel(weight, layout, offsets, in_order, c0, channels, outputs, first, rows, packed):
+    """Outputs first..first + rows of `channels` channels from c0 on: (channel, tap, output)."""
+    taps, channel_step = len(offsets), layout[2]
+    source = layout[0] + first * layout[1] + c0 * channel_step
+    place = (outputs * c0 + first * channels) * taps
+    end = place + rows * channels * taps
+    if in_order and channel_step == taps:
+        pack_run(weight, source, layout[1], offsets, in_order, channels * taps, rows, packed, place, end)
+        return
+    for _ in range(channels):
+        pack_run(weight, source, layout[1], offsets, in_order, taps, rows, packed, place, end)
+        source += channel_step
+        place += rows * taps
+
+
+@compiled
+def pack_run(weight, source, step, offsets, in_order, length, rows, packed, place, end):
+    """packed[place + k * rows + i] = the k-th number after weight[source + i * step], for k < length.
+
+    What a register holds too much is overwritten later, as runs follow one another; nothing is written from `end` on.
+    """
+    k = 0
+    if in_order and length == 1 and step == 1 and place + LANES <= end and source + LANES <= len(weight):
+        for i in range(0, rows, LANES):
+            if place + i + LANES <= end and source + i + LANES <= len(weight):
+                copy_lanes(address(packed, place + i), address(weight, source + i))
+            else:
+                for j in range(i, rows):
+                    packed[place + j] = weight[source + j]
+        return
+    if in_order and rows <= LANES:
+        while (k < length and place + (LANES - 1) * rows + LANES <= end
+               and source + (LANES - 1) * step + k + LANES <= len(weight)):
+            transpose_lanes(address(packed, place), rows, address(weight, source + k), step)
+            done = min(LANES, length - k)
+            place += done * rows
+            k += done
+    while k < length:
+        origin = source + (k if in_order else offsets[k])
+        for i in range(rows):
+            packed[place + i] = weight[origin + i * step]
+        place += rows
+        k += 1

@@ -1,0 +1,107 @@
+"""Copies of parts of vector registers: at the edges of images, and where every second number is taken or written.
+
+Lanes that do not belong are neither read nor written (a *mask* says which do), so that nothing needs room beyond the
+end of an array. Where processors have no masks, LLVM makes a branch of every lane: whole registers go another way.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from minidl.kernels.cpu import microkernel
+from minidl.kernels.cpu.microkernel import LANES
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_INDEX = ir.IntType(32)
+_INDICES = ir.VectorType(_INDEX, LANES)
+_POINTER = types.CPointer(types.float32)
+
+
+@intrinsic
+def pick_part(typing_context, target, source, begin, end):
+    """target[j] = source[2 * j] where begin <= 2 * j < end, else 0, for j < LANES; nothing else is read."""
+
+    def generate(context, builder, signature, arguments):
+        target, source, begin, end = arguments
+        parts = [_load_part(builder, source, begin, end, start) for start in (0, LANES)]
+        even = ir.Constant(ir.VectorType(_INDEX, LANES), list(range(0, 2 * LANES, 2)))
+        place = builder.bitcast(target, _VECTOR.as_pointer())
+        builder.store(builder.shuffle_vector(*parts, even), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, types.intp, types.intp), generate
+
+
+@intrinsic
+def copy_part(typing_context, target, source, begin, end):
+    """target[j] = source[j] where begin <= j < end, else 0, for j < LANES; nothing else is read."""
+
+    def generate(context, builder, signature, arguments):
+        target, source, begin, end = arguments
+        place = builder.bitcast(target, _VECTOR.as_pointer())
+        builder.store(_load_part(builder, source, begin, end, 0), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, types.intp, types.intp), generate
+
+
+@intrinsic
+def copy_first(typing_context, target, source, count):
+    """target[j] = source[j] for j < count and j < LANES; LANES numbers are read."""
+
+    def generate(context, builder, signature, arguments):
+        target, source, count = arguments
+        value = microkernel._load(builder, source, microkernel._number(0))
+        _store_part(builder, value, target, [(lane, True) for lane in range(LANES)], count)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, types.intp), generate
+
+
+@intrinsic
+def spread_first(typing_context, target, source, count):
+    """target[2 * j] = source[j] for j < count and j < LANES; LANES numbers are read."""
+
+    def generate(context, builder, signature, arguments):
+        target, source, count = arguments
+        value = microkernel._load(builder, source, microkernel._number(0))
+        for start in (0, LANES):
+            lanes = [(start + lane) // 2 for lane in range(LANES)]
+            spread = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(_INDEX, LANES), lanes))
+            place = builder.gep(target, [microkernel._number(start)])
+            _store_part(builder, spread, place, [(j, lane % 2 == 0) for lane, j in enumerate(lanes)], count)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, types.intp), generate
+
+
+def _load_part(builder, source, begin, end, start):
+    """The numbers source[start + lane] where begin <= start + lane < end, else 0."""
+    lanes = ir.Constant(_INDICES, [start + lane for lane in range(LANES)])
+    mask = builder.and_(builder.icmp_signed(">=", lanes, _broadcast_index(builder, begin)),
+                        builder.icmp_signed("<", lanes, _broadcast_index(builder, end)))
+    kind = ir.FunctionType(_VECTOR, [_VECTOR.as_pointer(), _INDEX, mask.type, _VECTOR])
+    name = f"llvm.masked.load.v{LANES}f32.p0"
+    load = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    place = microkernel._vector_at(builder, source, microkernel._number(start))
+    return builder.call(load, [place, ir.Constant(_INDEX, 4), mask, ir.Constant(_VECTOR, [0.0] * LANES)])
+
+
+def _store_part(builder, value, target, lanes, count):
+    """Store the lanes of a vector whose number is below `count`; lanes: a number for each, and whether it counts."""
+    numbers = ir.Constant(_INDICES, [number if counts else 2**31 - 1 for number, counts in lanes])
+    mask = builder.icmp_signed("<", numbers, _broadcast_index(builder, count))
+    kind = ir.FunctionType(ir.VoidType(), [_VECTOR, _VECTOR.as_pointer(), _INDEX, mask.type])
+    name = f"llvm.masked.store.v{LANES}f32.p0"
+    store = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    place = builder.bitcast(target, _VECTOR.as_pointer())
+    builder.call(store, [value, place, ir.Constant(_INDEX, 4), mask])
+
+
+def _broadcast_index(builder, number):
+    """The lower half of a 64-bit number in every lane."""
+    undefined = ir.Constant(_INDICES, ir.Undefined)
+    first = builder.insert_element(undefined, builder.trunc(number, _INDEX), ir.Constant(_INDEX, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
