@@ -7,8 +7,6 @@ formulas are these. `loss.py` calls the loops of cross_entropy: Numba's cache wa
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
@@ -17,6 +15,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels import reference
+from minidl.kernels.cpu.exponential import exp
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
 
 __all__ = ["log_softmax", "log_softmax_grad", "softmax", "softmax_grad"]
@@ -24,10 +23,6 @@ __all__ = ["log_softmax", "log_softmax_grad", "softmax", "softmax_grad"]
 LANES = 16  # LLVM splits a vector where the processor's registers are shorter
 SMALL = 2**13  # numbers, below which one thread is faster than two
 SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in the same ones every time
-LOG2_E = np.float32(1 / math.log(2))
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)  # n times the first is exact
-SMALLEST = np.float32(-87.33)  # e to it is nearly 2^-126, the smallest number with all of its digits
-ROUNDER = np.float32(1.5 * 2**23 + 127)  # adding it rounds to a whole number n, and leaves n + 127 in the lowest bits
 
 
 def softmax(x, dim):
@@ -97,39 +92,6 @@ def largest_lane(typing_context, x):
 def _load(builder, data, start):
     kind = ir.VectorType(ir.FloatType(), LANES).as_pointer()
     return builder.load(builder.bitcast(builder.gep(data, [start]), kind), align=4)
-
-
-@intrinsic
-def shifted_bits(typing_context, number):
-    """The bits of a float32, moved up by 23: from where a large number keeps its units to where the exponent is."""
-
-    def generate(context, builder, signature, arguments):
-        word = ir.IntType(32)
-        bits = builder.shl(builder.bitcast(arguments[0], word), ir.Constant(word, 23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.float32), generate
-
-
-@compiled(forceinline=True)
-def exp(x):
-    """e^x for x up to 88, to 2 units in the last place; what is smaller than 2^-126 counts as 0.
-
-    e^x = 2^n e^r, with n a whole number and |r| <= ln(2) / 2. There (e^r - 1 - r) / r^2 is the polynomial that agrees
-    with it at the five Chebyshev points.
-    """
-    bounded = SMALLEST if x < SMALLEST else x  # nan stays nan
-    rounded = bounded * LOG2_E + ROUNDER
-    n = rounded - ROUNDER
-    r = bounded - n * LN2_HIGH - n * LN2_LOW
-    p = np.float32(0.0013926184)
-    p = p * r + np.float32(0.008363179)
-    p = p * r + np.float32(0.041666556)
-    p = p * r + np.float32(0.16666576)
-    p = p * r + np.float32(0.5)
-    power = shifted_bits(rounded)  # 2^n
-    value = (p * (r * r) + r) * power + power
-    return np.float32(0) if x < SMALLEST else value
 
 
 @compiled
