@@ -16,6 +16,7 @@ from numba import prange
 
 from minidl.kernels.cpu.activation import relu as rectified
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
+from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
 from minidl.kernels.cpu.conv_weights import weight_sums
 from minidl.kernels.cpu.conv_windows import window_product
@@ -92,13 +93,15 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
-    pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0)
-    if pointwise and x.shape[2:] == g.shape[2:] and x.shape[2] * x.shape[3] <= 512:  # small images as a single row
-        g, x = g.reshape(*g.shape[:2], 1, -1), x.reshape(*x.shape[:2], 1, -1)
+    if kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]:
+        length = image_rows(x.shape[2] * x.shape[3], x.shape[3])  # where rows do not matter, they may be longer
+        g, x = g.reshape(*g.shape[:2], -1, length), x.reshape(*x.shape[:2], -1, length)
     taps = window_taps(kernel_size, padding, dilation)
+    few = few_sums(outputs, channels * len(taps), g.shape[3])
     for group in range(groups):
-        weight_sums(g, x, grad, np.array(taps), channels=(group * channels, channels), outputs=(group * outputs, outputs),
-                    stride=stride)
+        (weight_dots if few else weight_sums)(
+            g, x, grad, taps, channels=(group * channels, channels), outputs=(group * outputs, outputs), stride=stride
+        )
     return grad
 
 

@@ -24,7 +24,7 @@ class Weights(NamedTuple):
 
 
 def pack_weights(weight, weights, channels, at_once, outputs, height) -> np.ndarray:
-    """The weights in panels of `height` outputs, the last of those that are left, for one run of channels after another."""
+    """The weights in panels of `height` outputs (the last may have fewer), for one run of channels after another."""
     packed = empty(outputs * channels * len(weights.offsets))
     offsets = np.array(weights.offsets, np.int64)
     in_order = weights.offsets == tuple(range(len(offsets)))

@@ -25,7 +25,7 @@ def pick_part(typing_context, target, source, begin, end):
 
     def generate(context, builder, signature, arguments):
         target, source, begin, end = arguments
-        parts = [_load_part(builder, source, begin, end, start) for start in (0, LANES)]
+        parts = [load_part(builder, source, begin, end, start) for start in (0, LANES)]
         even = ir.Constant(ir.VectorType(_INDEX, LANES), list(range(0, 2 * LANES, 2)))
         place = builder.bitcast(target, _VECTOR.as_pointer())
         builder.store(builder.shuffle_vector(*parts, even), place, align=4)
@@ -41,7 +41,7 @@ def copy_part(typing_context, target, source, begin, end):
     def generate(context, builder, signature, arguments):
         target, source, begin, end = arguments
         place = builder.bitcast(target, _VECTOR.as_pointer())
-        builder.store(_load_part(builder, source, begin, end, 0), place, align=4)
+        builder.store(load_part(builder, source, begin, end, 0), place, align=4)
         return context.get_dummy_value()
 
     return types.void(_POINTER, _POINTER, types.intp, types.intp), generate
@@ -77,8 +77,8 @@ def spread_first(typing_context, target, source, count):
     return types.void(_POINTER, _POINTER, types.intp), generate
 
 
-def _load_part(builder, source, begin, end, start):
-    """The numbers source[start + lane] where begin <= start + lane < end, else 0."""
+def load_part(builder, source, begin, end, start):
+    """Append the load of the numbers source[start + lane] where begin <= start + lane < end, else 0."""
     lanes = ir.Constant(_INDICES, [start + lane for lane in range(LANES)])
     mask = builder.and_(builder.icmp_signed(">=", lanes, _broadcast_index(builder, begin)),
                         builder.icmp_signed("<", lanes, _broadcast_index(builder, end)))

@@ -113,13 +113,29 @@ def _store_or_add(builder, tile, c, stride, accumulate, floor=None):
 
 def _fetch_row(builder, pointer, offset):
     """Ask for the cache lines of COLUMNS numbers, to write to them."""
+    for j in range(0, COLUMNS, LINE):
+        _fetch_line(builder, builder.gep(pointer, [builder.add(offset, microkernel._number(j))]), to_write=1)
+
+
+def _fetch_line(builder, pointer, to_write):
     bytes_ = ir.IntType(8).as_pointer()
     kind = ir.FunctionType(ir.VoidType(), [bytes_, _INDEX, _INDEX, _INDEX])
     name = "llvm.prefetch.p0"
     fetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    for j in range(0, COLUMNS, LINE):
-        place = builder.bitcast(builder.gep(pointer, [builder.add(offset, microkernel._number(j))]), bytes_)
-        builder.call(fetch, [place, *[ir.Constant(_INDEX, number) for number in (1, 3, 1)]])
+    locality, data = 3, 1
+    builder.call(fetch, [builder.bitcast(pointer, bytes_),
+                         *[ir.Constant(_INDEX, number) for number in (to_write, locality, data)]])
+
+
+@intrinsic
+def fetch_line(typing_context, source):
+    """Ask for the cache line of an address, which need not be one of the array: it will be read soon."""
+
+    def generate(context, builder, signature, arguments):
+        _fetch_line(builder, arguments[0], to_write=0)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER), generate
 
 
 def _sum_over_depth(builder, height, a, b, depth, first):

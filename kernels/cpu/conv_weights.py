@@ -52,9 +52,10 @@ class Sums(NamedTuple):
 def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
     """Fill grad[outputs] (O, C/G, kh, kw) with the sums over the positions of g (N, O, H', W').
 
-    channels, outputs: (first, count) of those of x and g that take part. taps (T, 2): x's row and column that
-    position (0, 0) reads.
+    channels, outputs: (first, count) of those of x and g that take part. taps: x's row and column that position
+    (0, 0) reads.
     """
+    taps = np.array(taps)
     low, high = taps.min(0).tolist(), taps.max(0).tolist()
     blocks = -(-channels[1] * len(taps) // WINDOW)
     block_channels = -(-channels[1] // blocks)

@@ -20,7 +20,7 @@ from numba import prange
 
 from minidl.kernels.cpu.conv_filters import pack_weights
 from minidl.kernels.cpu.conv_masks import copy_first, spread_first
-from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs
+from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
 from minidl.kernels.cpu.conv_tiles import balanced_rows, multiply_finished, workspace
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
@@ -62,7 +62,8 @@ class Windows(NamedTuple):
     space: int  # floats that a thread works in
 
 
-def window_product(x, weight, weights, taps, y, *, channels, outputs, grid, stride, place, step, bias=None, floor=-np.inf):
+def window_product(x, weight, weights, taps, y, *, channels, outputs, grid, stride, place, step, bias=None,
+                   floor=-np.inf):
     """Fill y[:, outputs][place + step * (r, s)] for all (r, s) of a grid with the sums over channels and taps of x.
 
     x (N, C, H, W) and y (N, O, H', W'); channels, outputs: (first, count) of those of x and y that take part.
@@ -101,36 +102,6 @@ def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place,
     return plan, tap_places(np.array(taps, np.int64), plan)
 
 
-def strip_layout(x_shape, taps, grid, stride, positions) -> dict[str, int]:
-    """How the input rows of a block lie in the strip, as fields of Windows; no strip if no window leaves x."""
-    low, high = [tuple(map(pick, zip(*taps))) for pick in (min, max)]
-    inside = [first >= 0 and (size - 1) * s + last < length
-              for first, last, size, s, length in zip(low, high, grid, stride, x_shape[2:])]
-    span = high[0] - low[0]
-    layout = {"low_row": low[0], "low_column": low[1], "span": span, "direct": int(all(inside) and stride[1] == 1)}
-    if layout["direct"]:
-        length = x_shape[3]
-        return layout | {"row_step": 1, "phases": 1, "phase_length": length, "row_length": length,
-                         "plane": x_shape[2] * length}
-    row_step = 1 if span else stride[0]
-    phases = stride[1] if low[1] != high[1] else 1
-    phase_length = ((grid[1] - 1) * stride[1] + high[1] - low[1]) // stride[1] + 1
-    rows = min(positions // grid[1] + 2, x_shape[0] * grid[0])
-    samples = min(positions // (grid[0] * grid[1]) + 2, x_shape[0])
-    plane = (rows * (stride[0] // row_step) + samples * (span + 1)) * phases * phase_length
-    return layout | {"row_step": row_step, "phases": phases, "phase_length": phase_length,
-                     "row_length": phases * phase_length, "plane": plane}
-
-
-def tap_places(taps, plan) -> np.ndarray:
-    """How far into a channel's plane each tap reads, from where the run starts."""
-    if plan.direct:
-        return taps[:, 0] * plan.row_length + taps[:, 1]
-    row, column = taps[:, 0] - plan.low_row, taps[:, 1] - plan.low_column
-    phase = column % plan.column_stride
-    return row // plan.row_step * plan.row_length + phase * plan.phase_length + column // plan.column_stride
-
-
 @compiled_parallel
 def multiply_windows(x, packed, taps, bias, floor, y, space, plan):
     """Share the blocks of positions, and in a block the panels of weights, evenly among the threads.
@@ -153,7 +124,8 @@ def multiply_windows(x, packed, taps, bias, floor, y, space, plan):
 def multiply_block(x, packed, taps, bias, floor, y, space, start, plan, block, down, until):
     """Multiply panels down..until of the weights by one block of positions."""
     first, last = plan.panels * block // plan.blocks, plan.panels * (block + 1) // plan.blocks
-    runs, stores, ends = find_runs(x, y, plan, first, last)
+    begin, end = first * COLUMNS, min(last * COLUMNS, x.shape[0] * plan.rows * plan.columns)
+    runs, stores, ends = find_runs(x, y, plan, begin, end)
     panels = start + ROWS * COLUMNS
     strip = panels + (plan.panels // plan.blocks + 1) * plan.pitch + 2 * COLUMNS
     for c0 in range(0, plan.channels, plan.channels_at_once):
@@ -162,7 +134,7 @@ def multiply_block(x, packed, taps, bias, floor, y, space, start, plan, block, d
         if plan.direct:
             pack_runs(x, (plan.first_channel + c0) * plan.plane, count, taps, runs, space, panels, plan)
         else:
-            copy_strip(x, plan.first_channel + c0, count, first, last, space, strip, plan)
+            copy_strip(x, plan.first_channel + c0, count, begin, end, space, strip, plan)
             pack_runs(space, strip, count, taps, runs, space, panels, plan)
         for panel in range(down, until):
             row = panel * plan.height
@@ -231,17 +203,17 @@ def scatter_row(space, source, y, target, length, step):
 
 
 @compiled
-def find_runs(x, y, plan, first, last):
-    """Cut panels first..last where rows of positions end in the source (or the strip), and where they do in y.
+def find_runs(x, y, plan, start, stop):
+    """Cut the panels of positions start..stop where their rows end in the source (or the strip), and where in y.
 
     Rows of (place in the panels, length, place in the source), of (lane, length, place in y), and for each panel where
     the latter end. Rows of y that follow on one another are one.
     """
     pixels = plan.rows * plan.columns
-    start, stop = first * COLUMNS, min(last * COLUMNS, x.shape[0] * pixels)
-    most = (stop - start) // plan.columns + 2 + last - first
+    panels = (stop - start + COLUMNS - 1) // COLUMNS
+    most = (stop - start) // plan.columns + 2 + panels
     runs, stores = np.empty((most, 3), np.int64), np.empty((most, 3), np.int64)
-    ends = np.empty(last - first, np.int64)
+    ends = np.empty(panels, np.int64)
     count, stored, strip_row, p = 0, 0, 0, start
     for n in range(start // pixels, (stop - 1) // pixels + 1):
         top = (p - n * pixels) // plan.columns
