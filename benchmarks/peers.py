@@ -2,9 +2,7 @@
 
 A peer that is not installed is skipped by name. PyTorch is eager PyTorch; JAX is `jit`; NumPy takes its own BLAS.
 Threads are pinned twice: a process of its own for each thread count starts with that many processor cores and that
-environment (`confined`, `environment`), and in it each library is told by its own function (`pin`). What minidl asks of
-the C library's memory allocator (`kernels/cpu/memory.py`) holds for the whole process, so the peers profit from it too;
-MINIDL_MALLOC=0 in the environment measures everybody without.
+environment (`confined`, `environment`), and in it each library is told by its own function (`pin`).
 """
 
 from __future__ import annotations
