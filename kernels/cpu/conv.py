@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.activation import relu as rectified
+from minidl.kernels.cpu import winograd
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
@@ -37,6 +37,9 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
     y = empty((x.shape[0], weight.shape[0], *size))
     if groups > 1 and channels == 1:
         return depthwise(x, weight, bias, y, stride, padding, dilation, relu)
+    if winograd.suits(len(x), channels, outputs, size, kernel, stride, padding, dilation):
+        winograd.forward(x, weight, bias, y, padding, groups, relu)
+        return y
     shape = y.shape
     if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0):  # every image as a single row
         x, y = x.reshape(*x.shape[:2], 1, -1), y.reshape(*y.shape[:2], 1, -1)
@@ -61,6 +64,11 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         grad = empty(shape)
         depthwise_grad_input(g, weight, grad, stride, padding, dilation)
+        return grad
+    whole = g.shape[2:] == tuple([conv_output_size(*axis) for axis in zip(size, kernel, stride, padding, dilation)])
+    if whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation):
+        grad = empty(shape)
+        winograd.grad_input(g, weight, grad, padding, groups)
         return grad
     rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
     complete = all(len(share.taps) for share in rows + columns)

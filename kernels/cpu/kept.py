@@ -39,9 +39,10 @@ class _Entry(NamedTuple):
 
 
 def kept(array: np.ndarray, kind: Hashable, make: Callable[[], Any]) -> Any:
-    """`make()`, an array or a tuple of arrays derived from `array` alone, or what it gave for the same numbers before.
+    """`make()`, which derives from `array` alone, or what it gave for the same numbers before.
 
-    array: float32, C-contiguous. kind: what is derived, with all that it depends on. The result must not be written to.
+    array: float32, C-contiguous. kind: what is derived, with all that it depends on. make gives an array, or a tuple
+    that holds some; they must not be written to.
     """
     if LIMIT <= 0:
         return make()
@@ -58,7 +59,8 @@ def kept(array: np.ndarray, kind: Hashable, make: Callable[[], Any]) -> Any:
             _remember(key, _Entry(now, None, 0, _owner(array, key)))
     derived = make()
     if seen:
-        size = sum(part.nbytes for part in (derived if isinstance(derived, tuple) else (derived,)))
+        parts = derived if isinstance(derived, tuple) else (derived,)
+        size = sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
         with _lock:
             _remember(key, _Entry(now, derived, size, _owner(array, key)))
     _drop_freed_unless_locked()

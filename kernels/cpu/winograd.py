@@ -1,0 +1,51 @@
+"""When a convolution is computed by Winograd's F(4x4, 3x3), and how: forward and gradient of the input.
+
+For 3x3 filters without stride or dilation. Values round a little more than in plain sums, within 1e-4 of the results'
+standard deviation; a NaN or an infinity spreads over its tile of 4x4 outputs. `set_precision("strict")` turns it off.
+Read winograd_forward.py next.
+"""
+
+from __future__ import annotations
+
+from minidl.kernels.cpu.kept import kept
+from minidl.kernels.cpu.winograd_filters import transformed_weights
+from minidl.kernels.cpu.winograd_forward import tile_product
+from minidl.kernels.cpu.winograd_matrices import OUTPUTS, TAPS
+from minidl.kernels.precision import get_precision
+
+
+def suits(samples, channels, outputs, size, kernel, stride, padding, dilation) -> bool:
+    """Whether Winograd computes `outputs` maps of `size` from `channels` maps faster than the plain sums, and may."""
+    if kernel != (TAPS, TAPS) or stride != (1, 1) or dilation != (1, 1) or max(padding) >= TAPS or min(padding) < 0:
+        return False
+    return get_precision() == "fast" and pays(samples, channels, outputs, size)
+
+
+def pays(samples, channels, outputs, size) -> bool:
+    """Whether it is faster, as measured: tiles must be filled well, and the transforms shared by many products."""
+    tiles = samples * -(-size[0] // OUTPUTS) * -(-size[1] // OUTPUTS)
+    filled = samples * size[0] * size[1] / (tiles * OUTPUTS**2)
+    return channels >= 16 and outputs >= 16 and tiles >= 16 and filled >= 0.5
+
+
+def forward(x, weight, bias, y, padding, groups, relu):
+    """Fill y with conv2d's result."""
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    for group in range(groups):
+        filters = _filters(weight, group * outputs, outputs, turned=False)
+        tile_product(x, filters, y, channels=(group * channels, channels), outputs=(group * outputs, outputs),
+                     padding=padding, bias=bias, relu=relu)
+
+
+def grad_input(g, weight, grad, padding, groups):
+    """Fill grad with conv2d's input gradient: g convolved with the filters turned round."""
+    outputs, channels = weight.shape[0] // groups, weight.shape[1]
+    for group in range(groups):
+        filters = _filters(weight, group * outputs, outputs, turned=True)
+        tile_product(g, filters, grad, channels=(group * outputs, outputs), outputs=(group * channels, channels),
+                     padding=(TAPS - 1 - padding[0], TAPS - 1 - padding[1]))
+
+
+def _filters(weight, first, outputs, turned):
+    kind = ("winograd", first, outputs, turned)
+    return kept(weight, kind, lambda: transformed_weights(weight, first, outputs, turned=turned))
