@@ -13,12 +13,13 @@ from numba import prange
 
 from minidl.kernels.cpu import conv_fields
 from minidl.kernels.cpu.activation import relu as rectified
-from minidl.kernels.cpu.conv_rows import KINDS, convolve_rows, correlate_row, correlate_rows, spread_rows
+from minidl.kernels.cpu.conv_rows import KINDS, convolve_rows, correlate_row, correlate_rows, spread_rows, sum_lanes
 from minidl.kernels.cpu.conv_tiles import workspace, zero_lanes
 from minidl.kernels.cpu.microkernel import LANES, address
-from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, get_num_threads, parallel
+from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 
 NUMBERS = {(kind.kernel, kind.stride): number for number, kind in enumerate(KINDS)}
+GROUP = 16  # outputs whose weights' gradients are summed at a time: their planes are side by side in memory
 ZEROS = np.zeros(4 * LANES, np.float32)
 
 
@@ -62,7 +63,7 @@ def depthwise_grad_weight(g, x, grad, stride, padding, dilation):
     if kind is None:
         conv_fields.depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return
-    sums = workspace(min(get_num_threads(), g.shape[1]), KINDS[kind].kernel**2 * LANES)
+    sums = workspace(min(get_num_threads(), g.shape[1]), GROUP * KINDS[kind].kernel**2 * LANES)
     parallel(correlate_planes, g, x, ZEROS, grad.reshape(len(grad), -1), sums,
              (kind, KINDS[kind].rows, stride[0], *padding, g.shape[1] // x.shape[1]))
 
@@ -117,36 +118,36 @@ def spread_plane(g, weight, zeros, grad, geometry, plane):
 def correlate_planes(g, x, zeros, grad, sums, geometry):
     threads, outputs = sums.shape[0], g.shape[1]
     for thread in prange(threads):
-        for o in range(outputs * thread // threads, outputs * (thread + 1) // threads):
-            correlate_channel(g, x, zeros, grad, sums, thread * sums.shape[1], geometry, o)
+        for o in range(outputs * thread // threads, outputs * (thread + 1) // threads, GROUP):
+            last = min(o + GROUP, outputs * (thread + 1) // threads)
+            correlate_group(g, x, zeros, grad, sums, thread * sums.shape[1], geometry, o, last)
 
 
 @compiled
-def correlate_channel(g, x, zeros, grad, sums, place, geometry, o):
-    """The gradient of a channel's weights: a register of sums for each tap, over all samples."""
-    kind, block, stride, top, left, share = geometry
-    height, width, rows, columns, taps = x.shape[2], x.shape[3], g.shape[2], g.shape[3], grad.shape[1]
-    totals = address(sums, place)
-    for t in range(taps):
-        zero_lanes(address(sums, place + t * LANES))
+def correlate_group(g, x, zeros, grad, sums, place, geometry, first, last):
+    """The gradients of the weights of some outputs: for each tap a register of sums over all samples."""
+    size = grad.shape[1] * LANES
+    for k in range(0, (last - first) * size, LANES):
+        zero_lanes(address(sums, place + k))
     for n in range(g.shape[0]):
-        source, target = (n * x.shape[1] + o // share) * height * width, (n * g.shape[1] + o) * rows * columns
-        whole = rows // block * block
-        for r in range(0, whole, block):
-            for s in range(0, columns, LANES):
-                correlate_rows(kind, address(x, source), height, width, r * stride - top, s * stride - left,
-                               address(zeros, 0), address(g, target + r * columns + s), columns, columns - s, totals)
-        for r in range(whole, rows):
-            for s in range(0, columns, LANES):
-                correlate_row(kind, address(x, source), height, width, r * stride - top, s * stride - left,
-                              address(zeros, 0), address(g, target + r * columns + s), columns, columns - s, totals)
-    for t in range(taps):
-        grad[o, t] = sum_lanes(sums.reshape(-1), place + t * LANES)
+        for o in range(first, last):
+            correlate_plane(g, x, zeros, address(sums, place + (o - first) * size), geometry, n, o)
+    for o in range(first, last):
+        for t in range(grad.shape[1]):
+            grad[o, t] = sum_lanes(address(sums, place + (o - first) * size + t * LANES))
 
 
-@compiled(fastmath={*FLAGS, "reassoc"})
-def sum_lanes(numbers, place):
-    total = np.float32(0)
-    for lane in range(LANES):
-        total += numbers[place + lane]
-    return total
+@compiled
+def correlate_plane(g, x, zeros, sums, geometry, n, o):
+    kind, block, stride, top, left, share = geometry
+    height, width, rows, columns = x.shape[2], x.shape[3], g.shape[2], g.shape[3]
+    source = address(x, (n * x.shape[1] + o // share) * height * width)
+    place, whole = (n * g.shape[1] + o) * rows * columns, rows // block * block
+    for r in range(0, whole, block):
+        for s in range(0, columns, LANES):
+            correlate_rows(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                           address(g, place + r * columns + s), columns, columns - s, sums)
+    for r in range(whole, rows):
+        for s in range(0, columns, LANES):
+            correlate_row(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                          address(g, place + r * columns + s), columns, columns - s, sums)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -39,11 +39,16 @@ TALL = LANES == 16  # with 32 registers, the weights and the sums of more rows f
 KINDS = tuple(Kind(kernel, stride, rows) for kernel, rows in ((3, 7 if TALL else 4), (5, 4 if TALL else 2))
               for stride in (1, 2))
 
+REGISTER = {"x86_64": "v", "aarch64": "w"}.get(binding.get_process_triple().split("-")[0])  # LLVM's letter for vectors
+
 _VECTOR, _FLAGS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(1), LANES)
 _INDEX = ir.IntType(32)
 _INDICES = ir.VectorType(_INDEX, LANES)
 _ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 _POINTER = types.CPointer(types.float32)
+
+
+AHEAD = 2048  # numbers by which memory is asked for before it is used: rows begin too often anew for the processor to
 
 
 class Plane(NamedTuple):
@@ -62,8 +67,8 @@ def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, we
                   count, known):
     """y[r * pitch + s] = max(least, first + sum over i, j of weights[i, j] x[row + r stride + i, column + s stride + j])
 
-    for r < rows (or what the kind computes at once, if that is less) and s < count (or LANES). The first `known` of
-    each row's sums begin with what y holds instead of `first`. x, zeros, weights and y are addresses.
+    for r < rows (or what the kind computes at once, if that is less) and s < count (or LANES). Where `known` is not 0,
+    the sums begin with what y holds instead of `first`. x, zeros, weights and y are addresses.
     """
 
     def generate(context, builder, signature, arguments):
@@ -71,20 +76,20 @@ def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, we
         plane = Plane(x, height, width, row, column, zeros)
 
         def step(kind):
-            stored, begun, floor = _below(builder, count), _below(builder, known), _broadcast(builder, least)
-            factors = _weights(builder, kind, weights)
+            factors, floor = _weights(builder, kind, weights), _broadcast(builder, least)
             targets = [builder.gep(y, [builder.mul(pitch, _number(r))]) for r in range(kind.rows)]
-            masks = [_only_if(builder, builder.icmp_signed(">", rows, _number(r)), stored) for r in range(kind.rows)]
-            start = _broadcast(builder, first)
-            sums = [_masked_load(builder, target, builder.and_(mask, begun), start)
-                    for target, mask in zip(targets, masks)]
+            masks = [_below(builder, _if(builder, builder.icmp_signed(">", rows, _number(r)), count))
+                     for r in range(kind.rows)]
+            sums = _known_or(builder, known, targets, masks, _broadcast(builder, first))
             for k, values in enumerate(_rows_of(builder, kind, plane)):
                 for r in range(kind.rows):
                     i = k - r * kind.stride
                     if 0 <= i < kind.kernel:
                         for value, factor in zip(values, factors[i]):
                             sums[r] = _multiply_add(builder, factor, value, sums[r])
+                        sums[r] = _now(builder, sums[r])
             for total, target, mask in zip(sums, targets, masks):
+                _fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
                 _masked_store(builder, _at_least(builder, total, floor), target, mask)
 
         _for_kind(builder, kind, KINDS, step)
@@ -113,24 +118,22 @@ def spread_rows(typing_context, kind, g, height, width, row, column, zeros, weig
             plane = Plane(g, height, width, builder.sub(row, _number(back)), builder.sub(column, _number(back)), zeros)
             factors, seen = _weights(builder, kind, weights), Kind(back + 1, 1, kind.rows)
             values = list(_rows_of(builder, seen, plane))
-            inside = [_inside(builder, builder.add(left, _number(shift)), x_width) for shift in (0, LANES)]
-            was_known = builder.icmp_signed("!=", known, _number(0))
             for r in range(2 * kind.rows):
                 line = builder.add(top, _number(r))
-                there = builder.icmp_unsigned("<", line, x_height)
+                there = _if(builder, builder.icmp_unsigned("<", line, x_height), x_width)
                 target = builder.gep(x, [builder.add(builder.mul(line, x_width), left)])
+                targets = [builder.gep(target, [_number(shift)]) for shift in (0, LANES)]
+                masks = [_inside(builder, builder.add(left, _number(shift)), there) for shift in (0, LANES)]
                 phases = [_ZERO, _ZERO]
                 for i in range(r % 2, kind.kernel, 2):
                     for j in range(kind.kernel):
                         value = values[r // 2 + back - i // 2][back - j // 2]
                         phases[j % 2] = _multiply_add(builder, factors[i][j], value, phases[j % 2])
-                for half, mask in enumerate(inside):
-                    mask = _only_if(builder, there, mask)
-                    place = builder.gep(target, [_number(half * LANES)])
-                    before = _masked_load(builder, place, _only_if(builder, was_known, mask), _ZERO)
+                sums = _known_or(builder, known, targets, masks, _ZERO)
+                for half, (before, target, mask) in enumerate(zip(sums, targets, masks)):
                     lanes = [half * LANES // 2 + lane // 2 + lane % 2 * LANES for lane in range(LANES)]
-                    total = builder.fadd(_shuffle(builder, *phases, lanes), before)
-                    _masked_store(builder, total, place, mask)
+                    _fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
+                    _masked_store(builder, builder.fadd(_shuffle(builder, *phases, lanes), before), target, mask)
 
         _for_kind(builder, kind, [kind for kind in KINDS if kind.stride == 2], step)
         return context.get_dummy_value()
@@ -157,14 +160,16 @@ def correlate_step(single: bool):
             def step(kind):
                 kind = kind._replace(rows=1) if single else kind
                 valid = _below(builder, count)
-                lines = [_masked_load(builder, builder.gep(g, [builder.mul(pitch, _number(r))]), valid, _ZERO)
-                         for r in range(kind.rows)]
+                places = [builder.gep(g, [builder.mul(pitch, _number(r))]) for r in range(kind.rows)]
+                for place in places:
+                    _fetch(builder, builder.gep(place, [_number(AHEAD)]))
+                lines = [_masked_load(builder, place, valid, _ZERO) for place in places]
                 totals = [[_ZERO] * kind.kernel for _ in range(kind.kernel)]
                 for k, values in enumerate(_rows_of(builder, kind, plane, valid)):
                     for r in range(kind.rows):
                         i = k - r * kind.stride
                         if 0 <= i < kind.kernel:
-                            totals[i] = [_multiply_add(builder, lines[r], value, total)
+                            totals[i] = [_now(builder, _multiply_add(builder, lines[r], value, total))
                                          for value, total in zip(values, totals[i])]
                 for t, total in enumerate(sum(totals, [])):
                     place = _number(t * LANES)
@@ -182,6 +187,21 @@ def correlate_step(single: bool):
 
 
 correlate_rows, correlate_row = correlate_step(single=False), correlate_step(single=True)
+
+
+@intrinsic
+def sum_lanes(typing_context, numbers):
+    """The sum of LANES numbers: the upper half is added to the lower, until one is left."""
+
+    def generate(context, builder, signature, arguments):
+        total, half = _load(builder, arguments[0], _number(0)), LANES // 2
+        while half:
+            lanes = [lane + half if lane < half else lane for lane in range(LANES)]
+            total = builder.fadd(total, _shuffle(builder, total, total, lanes))
+            half //= 2
+        return builder.extract_element(total, ir.Constant(_INDEX, 0))
+
+    return types.float32(_POINTER), generate
 
 
 def _for_kind(builder, number, kinds, step):
@@ -209,6 +229,8 @@ def _rows_of(builder, kind, plane, valid=None):
     for k in range((kind.rows - 1) * kind.stride + kind.kernel):
         inside = builder.icmp_unsigned("<", builder.add(plane.row, _number(k)), plane.height)
         line = builder.select(inside, builder.gep(plane.data, [offset]), plane.zeros)
+        if k < kind.rows * kind.stride:
+            _fetch(builder, builder.gep(plane.data, [builder.add(offset, _number(AHEAD))]))
         offset = builder.add(offset, plane.width)
         parts = {start: _masked_load(builder, builder.gep(line, [_number(start)]), mask, _ZERO)
                  for start, mask in masks.items()}
@@ -251,8 +273,42 @@ def _below(builder, count):
     return builder.icmp_signed("<", ir.Constant(_INDICES, list(range(LANES))), _splat(builder, count))
 
 
-def _only_if(builder, flag, mask):
-    return builder.select(flag, mask, ir.Constant(_FLAGS, [0] * LANES))
+def _if(builder, flag, number):
+    return builder.select(flag, number, _number(0))
+
+
+def _known_or(builder, known, targets, masks, first):
+    """What the sums begin with: the numbers at the targets, or `first` where known is 0."""
+    flag = builder.icmp_signed("!=", known, _number(0))
+    with builder.if_else(flag) as (then, otherwise):
+        with then:
+            before = [_masked_load(builder, target, mask, _ZERO) for target, mask in zip(targets, masks)]
+            loaded = builder.block
+        with otherwise:
+            fresh = builder.block
+    sums = [builder.phi(_VECTOR) for _ in targets]
+    for variable, number in zip(sums, before):
+        variable.add_incoming(number, loaded)
+        variable.add_incoming(first, fresh)
+    return sums
+
+
+def _fetch(builder, pointer, to_write=False):
+    """Ask for the cache line at `pointer`, which may lie anywhere."""
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
+    function = _function(builder, "llvm.prefetch.p0", kind)
+    builder.call(function, [pointer] + [ir.Constant(_INDEX, number) for number in (int(to_write), 3, 1)])
+
+
+def _now(builder, vector):
+    """The vector, with its computation kept before what reads memory after this point.
+
+    LLVM would load all rows first, into many more registers than there are.
+    """
+    if REGISTER is None:
+        return vector
+    return builder.asm(ir.FunctionType(_VECTOR, [_VECTOR]), "", f"={REGISTER},0", [vector], True)
 
 
 def _splat(builder, number):
