@@ -105,7 +105,7 @@ def plan_dots(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Dots, 
         space=sums + (0 if strip["direct"] else channels[1] * strip["plane"]) + 4 * COLUMNS, **strip,
     )
     places = np.add.outer(np.arange(channels[1]) * plan.plane, tap_places(np.array(taps), plan)).ravel()
-    return plan, np.append(places, [places[-1]] * (window_groups * WINDOWS - windows))
+    return plan, np.append(places, np.full(window_groups * WINDOWS - windows, places[-1]))
 
 
 @compiled_parallel
