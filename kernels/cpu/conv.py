@@ -101,6 +101,9 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation):
+        winograd.grad_weight(g, x, grad, padding, groups)
+        return grad
     pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0)
     if pointwise and x.shape[2:] == g.shape[2:] and x.shape[2] * x.shape[3] <= 512:  # small images as a single row
         g, x = g.reshape(*g.shape[:2], 1, -1), x.reshape(*x.shape[:2], 1, -1)
