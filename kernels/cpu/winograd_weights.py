@@ -106,7 +106,7 @@ def sum_tiles(g, x, grad, sums, space, plan):
 
 @compiled
 def find_pieces(plan, first, last):
-    """Cut tiles first..last into pieces of a row: (place in the block, length, sample, row of tiles, column) of each."""
+    """Cut tiles first..last into pieces of a row: (place in the block, length, sample, row of tiles, column)."""
     image, in_row = plan.rows * plan.columns, (plan.columns + PIECE - 1) // PIECE
     most = (plan.columns + in_row - 1) // in_row
     pieces = np.empty((last - first, 5), np.int64)
