@@ -101,6 +101,9 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation):
+        winograd.grad_weight(g, x, grad, padding, groups)
+        return grad
     if kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]:
         length = image_rows(x.shape[2] * x.shape[3], x.shape[3])  # where rows do not matter, they may be longer
         g, x = g.reshape(*g.shape[:2], -1, length), x.reshape(*x.shape[:2], -1, length)
