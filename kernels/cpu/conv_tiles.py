@@ -1,8 +1,6 @@
-"""Vector instructions that the convolutions share: tiles of any height, copies and transposes of whole registers.
+"""Vector instructions that the convolutions share: copies and transposes of whole registers, sums over taps.
 
-The tile of `microkernel.py` has ROWS rows. A convolution with 32 or 64 outputs would leave a good part of its last
-tile empty, so that here the height is chosen: `balanced_rows` cuts m rows into panels of equal height, and
-`multiply_rows` holds one loop for each height. Read `microkernel.py` first, `conv_windows.py` next.
+Read `microkernel.py` first, whose tiles of any height they use, and `conv_windows.py` next.
 """
 
 from __future__ import annotations
@@ -16,7 +14,9 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
+from minidl.kernels.cpu.microkernel import LANES, address
+from minidl.kernels.cpu.microkernel import balanced_rows as balanced_rows
+from minidl.kernels.cpu.microkernel import multiply_rows as multiply_rows
 from minidl.kernels.cpu.runtime import compiled
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
@@ -25,73 +25,12 @@ _POINTER = types.CPointer(types.float32)
 _local = threading.local()
 
 
-def balanced_rows(m: int) -> int:
-    """The height, at most ROWS, of the fewest panels of one height that hold m rows."""
-    panels = -(-m // ROWS)
-    return -(-m // panels)
-
-
 def workspace(threads: int, size: int) -> np.ndarray:
     """Scratch memory (threads, size), kept for this Python thread so that its pages stay mapped."""
     kept = getattr(_local, "array", None)
     if kept is None or kept.size < threads * size:
         kept = _local.array = np.empty(threads * size, np.float32)
     return kept[:threads * size].reshape(threads, size)
-
-
-@intrinsic
-def multiply_rows(typing_context, rows, a, b, c, depth, stride, accumulate):
-    """c[i * stride + j] = (that if accumulate else 0) + sum over k of a[k * rows + i] * b[k * COLUMNS + j], i < rows.
-
-    For 1 <= rows <= ROWS; otherwise as `microkernel.multiply_panels`.
-    """
-
-    def generate(context, builder, signature, arguments):
-        rows, a, b, c, depth, stride, accumulate = arguments
-        after = builder.append_basic_block("multiplied")
-        choice = builder.switch(rows, after)
-        for height in range(1, ROWS + 1):
-            block = builder.append_basic_block(f"rows{height}")
-            choice.add_case(ir.Constant(rows.type, height), block)
-            builder.position_at_end(block)
-            tile = _sum_over_depth(builder, height, a, b, depth)
-            flag = builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))
-            with builder.if_else(flag) as (then, otherwise):
-                with then:
-                    microkernel._store(builder, tile, c, stride, add=True)
-                with otherwise:
-                    microkernel._store(builder, tile, c, stride, add=False)
-            builder.branch(after)
-        builder.position_at_end(after)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, _POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
-
-
-def _sum_over_depth(builder, height, a, b, depth):
-    """As in `microkernel.py`, for a tile of `height` rows."""
-    number = microkernel._number
-    before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("sum")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    k = builder.phi(ir.IntType(64))
-    sums = [[builder.phi(_VECTOR) for _ in range(COLUMNS // LANES)] for _ in range(height)]
-    column, row = builder.mul(k, number(height)), builder.mul(k, number(COLUMNS))
-    across = [microkernel._load(builder, b, builder.add(row, number(j))) for j in range(0, COLUMNS, LANES)]
-    tile = []
-    for i in range(height):
-        down = microkernel._broadcast(builder, builder.load(builder.gep(a, [builder.add(column, number(i))])))
-        tile.append([microkernel._multiply_add(builder, down, part, total) for part, total in zip(across, sums[i])])
-    following = builder.add(k, number(1))
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
-    k.add_incoming(number(0), before)
-    k.add_incoming(following, loop)
-    for row_sums, row_tile in zip(sums, tile):
-        for variable, value in zip(row_sums, row_tile):
-            variable.add_incoming(ir.Constant(_VECTOR, [0.0] * LANES), before)
-            variable.add_incoming(value, loop)
-    builder.position_at_end(after)
-    return tile
 
 
 @intrinsic
