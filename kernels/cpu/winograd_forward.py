@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import multiply_rows, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu.conv_tiles import workspace
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 from minidl.kernels.cpu.winograd_lanes import (
     copy_row,
