@@ -10,6 +10,7 @@ from minidl.kernels.cpu import winograd
 from minidl.kernels.cpu.runtime import get_num_threads, set_num_threads
 from minidl.kernels.cpu.winograd_matrices import AT, BT, G
 
+PAYS = winograd.pays  # the rule itself, which the tests put aside
 CLOSE = 1e-4  # of the standard deviation of the results
 # N, C, H, W, O, padding, groups
 CASES = [
@@ -138,6 +139,21 @@ def test_weights_of_other_layouts_share_memory_but_no_filters():
             view = weight.reshape(-1)[:16 * channels * 9].reshape(16, channels, 3, 3)
             drawn = x, view, bias, g, dict(options, groups=groups)
             assert_close(results(cpu, *drawn), in_float64(*drawn))
+
+
+@pytest.mark.parametrize("shape, sums, expected", [
+    ((4, 64, 64, (224, 224)), False, True), ((8, 512, 512, (7, 7)), False, True), ((8, 512, 512, (7, 7)), True, True),
+    ((1, 512, 512, (7, 7)), False, False), ((64, 3, 64, (56, 56)), False, False), ((64, 64, 64, (1, 1)), True, False),
+])
+def test_the_rule(shape, sums, expected):
+    assert PAYS(*shape, sums) == expected
+
+
+def test_options_that_winograd_does_not_take():
+    usual = dict(kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    assert winograd.suits(4, 64, 64, (56, 56), **usual)
+    for name, other in dict(kernel=(3, 1), stride=(1, 2), padding=(3, 1), dilation=(2, 1)).items():
+        assert not winograd.suits(4, 64, 64, (56, 56), **{**usual, name: other}), name
 
 
 def test_arguments_are_not_written_to():

@@ -3,7 +3,8 @@
 The result and the gradient of the input are products of weights and windows (`conv_windows.py`): for a stride, the
 pixels of x that share a remainder modulo the stride are reached by the same taps, so that each such share is a
 product of its own. The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
-one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another.
+one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another. Most 3x3
+filters without stride take a way of their own (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
-    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation):
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation, sums=True):
         winograd.grad_weight(g, x, grad, padding, groups)
         return grad
     taps, columns = window_taps(kernel_size, padding, dilation), g.shape[3]

@@ -15,18 +15,30 @@ from minidl.kernels.cpu.winograd_weights import filter_sums
 from minidl.kernels.precision import get_precision
 
 
-def suits(samples, channels, outputs, size, kernel, stride, padding, dilation) -> bool:
-    """Whether Winograd computes `outputs` maps of `size` from `channels` maps faster than the plain sums, and may."""
-    if kernel != (TAPS, TAPS) or stride != (1, 1) or dilation != (1, 1) or max(padding) >= TAPS or min(padding) < 0:
+def suits(samples, channels, outputs, size, kernel, stride, padding, dilation, *, sums=False) -> bool:
+    """Whether Winograd computes `outputs` maps of `size` from `channels` maps faster than the plain sums, and may.
+
+    sums: whether it is about the gradient of the weights.
+    """
+    if kernel != (TAPS, TAPS) or stride != (1, 1) or dilation != (1, 1) or not 0 <= min(padding) <= max(padding) < TAPS:
         return False
-    return get_precision() == "fast" and pays(samples, channels, outputs, size)
+    return get_precision() == "fast" and pays(samples, channels, outputs, size, sums)
 
 
-def pays(samples, channels, outputs, size) -> bool:
-    """Whether it is faster, as measured: tiles must be filled well, and the transforms shared by many products."""
-    tiles = samples * -(-size[0] // OUTPUTS) * -(-size[1] // OUTPUTS)
-    filled = samples * size[0] * size[1] / (tiles * OUTPUTS**2)
-    return channels >= 16 and outputs >= 16 and tiles >= 16 and filled >= 0.5
+def pays(samples, channels, outputs, size, sums) -> bool:
+    """Whether it is faster: by measuring both on maps of 4 to 56 pixels, 1 to 64 samples and 1 to 512 channels.
+
+    Few channels leave too few products for each transformed number; small maps fill their tiles badly. The filters
+    are transformed at each step of a training: there must be enough pixels to share that, save in the gradient of the
+    weights, whose other way costs as much.
+    """
+    pixels = samples * size[0] * size[1]
+    filled = pixels / (samples * -(-size[0] // OUTPUTS) * -(-size[1] // OUTPUTS) * OUTPUTS**2)
+    if min(channels, outputs) < 16 or filled < 0.35:
+        return False
+    if sums:
+        return channels >= 32 or filled >= 0.5
+    return pixels >= max(196, 0.75 * (channels * outputs) ** 0.5) and pixels * min(channels, outputs) >= 196 * 64
 
 
 def forward(x, weight, bias, y, padding, groups, relu):
