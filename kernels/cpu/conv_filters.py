@@ -79,8 +79,15 @@ def pack_filter_panel(weight, layout, offsets, in_order, c0, channels, outputs, 
     if in_order and channel_step == taps:
         pack_run(weight, source, layout[1], offsets, in_order, channels * taps, rows, packed, place, end)
         return
+    block = np.empty(LANES * LANES, np.float32)
+    near = not in_order and rows <= LANES and offsets.max() < LANES
     for _ in range(channels):
-        pack_run(weight, source, layout[1], offsets, in_order, taps, rows, packed, place, end)
+        if near and source + (LANES - 1) * layout[1] + LANES <= len(weight):
+            transpose_lanes(address(block, 0), LANES, address(weight, source), layout[1])
+            for t in range(taps):
+                copy_first(address(packed, place + t * rows), address(block, offsets[t] * LANES), rows)
+        else:
+            pack_run(weight, source, layout[1], offsets, in_order, taps, rows, packed, place, end)
         source += channel_step
         place += rows * taps
 

@@ -11,6 +11,7 @@ Read `conv_windows.py` first.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ DEPTH = 384  # positions summed in one pass
 GRADIENTS = 128 * 1024  # floats of g in the panels of a pass
 PARTS = 2**20  # floats of all the chunks' sums, if these are more than two
 PIECE = 1 << 14  # floats that are added at a time
+SMALL = 1 << 14  # sums that one thread adds
 WINDOW = 512  # rows of the product for a block of channels: their taps
 
 
@@ -53,6 +55,7 @@ class Sums(NamedTuple):
     depth: int
     blocks: int
     chunks: int
+    space: int  # floats that a thread works in
 
 
 def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
@@ -61,6 +64,18 @@ def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
     channels, outputs: (first, count) of those of x and g that take part. taps: x's row and column that position
     (0, 0) reads.
     """
+    plan, pieces, ends = plan_sums(g.shape, x.shape, taps, channels, outputs, stride)
+    threads = min(get_num_threads(), plan.blocks * plan.chunks)
+    parts = empty((plan.chunks, plan.blocks, plan.panels * plan.height, plan.wide))
+    parallel(sum_windows, g, x, pieces, ends, parts, workspace(threads, plan.space), plan)
+    parallel(add_chunks, parts, grad.reshape(grad.shape[0], -1), len(taps), plan,
+             limit=1 if parts.size < SMALL else None)
+
+
+@lru_cache(maxsize=1024)
+def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, np.ndarray, np.ndarray]:
+    """How the product is cut, by the shapes alone, and the pieces of its windows."""
+    samples, _, g_rows, g_columns = g_shape
     taps = np.array(taps)
     low, high = taps.min(0).tolist(), taps.max(0).tolist()
     blocks = -(-channels[1] * len(taps) // WINDOW)
@@ -70,30 +85,31 @@ def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
     blocks = -(-channels[1] // block_channels)
     wide = -(-outputs[1] // COLUMNS) * COLUMNS
     height = balanced_rows(block_channels * len(taps))
-    positions = g.shape[0] * g.shape[2] * g.shape[3]
-    depth = max(128, min(DEPTH, GRADIENTS // wide))
-    depth = min(depth, positions)
-    wanted = 8 if blocks == 1 else 4 if blocks < 4 else 2 if blocks < 8 or blocks % 2 and blocks < 32 else 1
-    wanted = min(wanted, max(2, PARTS // (channels[1] * len(taps) * wide)))
-    width = (g.shape[3] - 1) * stride[1] + high[1] - low[1] + 1
+    positions = samples * g_rows * g_columns
+    depth = min(positions, max(128, min(DEPTH, GRADIENTS // wide)))
+    width = (g_columns - 1) * stride[1] + high[1] - low[1] + 1
     span = high[0] - low[0]
     row_step = 1 if span else stride[0]
-    rows = min(depth // g.shape[3] + 2, g.shape[0] * g.shape[2]) * (stride[0] // row_step)
-    rows += min(depth // (g.shape[2] * g.shape[3]) + 2, g.shape[0]) * (span + 1)
+    rows = min(depth // g_columns + 2, samples * g_rows) * (stride[0] // row_step)
+    rows += min(depth // (g_rows * g_columns) + 2, samples) * (span + 1)
+    strip = rows * width * block_channels + (LANES + 1) * block_channels + 2 * COLUMNS
     plan = Sums(
         first_channel=channels[0], channels=channels[1], block_channels=block_channels, first_output=outputs[0],
         outputs=outputs[1], wide=wide, height=height, panels=-(-block_channels * len(taps) // height),
         row_stride=stride[0], column_stride=stride[1], low_row=low[0], low_column=low[1], span=span, width=width,
-        strip=rows * width * block_channels + (LANES + 1) * block_channels + 2 * COLUMNS, depth=depth, blocks=blocks,
-        chunks=min(wanted, -(-positions // depth)),
+        strip=strip, depth=depth, blocks=blocks,
+        chunks=count_chunks(blocks, channels[1] * len(taps) * wide, -(-positions // depth)),
+        space=strip + (depth + LANES) * (wide + height) + 2 * COLUMNS,
     )
     away = taps - taps.min(0)
-    pieces, ends = window_pieces(away[:, 0] * width + away[:, 1], block_channels, height)
-    size = plan.strip + (depth + LANES) * wide + (depth + LANES) * height + 2 * COLUMNS
-    threads = min(get_num_threads(), plan.blocks * plan.chunks)
-    parts = empty((plan.chunks, plan.blocks, plan.panels * height, wide))
-    parallel(sum_windows, g, x, pieces, ends, parts, workspace(threads, size), plan)
-    parallel(add_chunks, parts, grad.reshape(grad.shape[0], -1), len(taps), plan)
+    return plan, *window_pieces(away[:, 0] * width + away[:, 1], block_channels, height)
+
+
+def count_chunks(blocks: int, sums: int, passes: int) -> int:
+    """Enough chunks to share their blocks evenly among some threads, without too many sums to be added."""
+    wanted = 8 if blocks == 1 else 4 if blocks < 4 else 2 if blocks < 8 or blocks % 2 and blocks < 32 else 1
+    chunks = min(wanted, max(2, PARTS // sums), passes)
+    return chunks - 1 if chunks == 3 else chunks
 
 
 def window_pieces(places, channels: int, height: int) -> tuple[np.ndarray, np.ndarray]:
