@@ -101,11 +101,16 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
-    if kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]:
-        length = image_rows(x.shape[2] * x.shape[3], x.shape[3])  # where rows do not matter, they may be longer
-        g, x = g.reshape(*g.shape[:2], -1, length), x.reshape(*x.shape[:2], -1, length)
-    taps = window_taps(kernel_size, padding, dilation)
-    few = few_sums(outputs, channels * len(taps), g.shape[3])
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation):
+        winograd.grad_weight(g, x, grad, padding, groups)
+        return grad
+    taps, columns = window_taps(kernel_size, padding, dilation), g.shape[3]
+    pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]
+    if pointwise:  # rows do not matter, and may be longer
+        columns = image_rows(x.shape[2] * x.shape[3], columns)
+    few = few_sums(outputs, channels * len(taps), columns)
+    if pointwise and (few or x.shape[2] * x.shape[3] <= 512):
+        g, x = g.reshape(*g.shape[:2], -1, columns), x.reshape(*x.shape[:2], -1, columns)
     for group in range(groups):
         (weight_dots if few else weight_sums)(
             g, x, grad, taps, channels=(group * channels, channels), outputs=(group * outputs, outputs), stride=stride

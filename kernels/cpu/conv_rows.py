@@ -65,7 +65,7 @@ class Plane(NamedTuple):
 @intrinsic
 def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, weights, first, least, y, pitch, rows,
                   count, known):
-    """y[r * pitch + s] = max(least, first + sum over i, j of weights[i, j] x[row + r stride + i, column + s stride + j])
+    """y[r * pitch + s] = max(least, first + the sum of weights[i, j] x[row + r stride + i, column + s stride + j])
 
     for r < rows (or what the kind computes at once, if that is less) and s < count (or LANES). Where `known` is not 0,
     the sums begin with what y holds instead of `first`. x, zeros, weights and y are addresses.
@@ -104,7 +104,7 @@ def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, we
 @intrinsic
 def spread_rows(typing_context, kind, g, height, width, row, column, zeros, weights, x, x_height, x_width, top, left,
                 known):
-    """The gradient of x for windows two apart: x[top + 2 r + i, left + 2 s + j] += g[row + r, column + s] weights[i, j].
+    """x[top + 2 r + i, left + 2 s + j] += g[row + r, column + s] weights[i, j]: the gradient for windows two apart.
 
     For r below twice the kind's rows and s < 2 LANES, where that lies in x; g counts as zero outside. With known = 0,
     x is overwritten.

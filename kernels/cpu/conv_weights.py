@@ -16,13 +16,19 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import balanced_rows, copy_lanes, multiply_rows, transpose_lanes, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu.conv_tiles import (
+    copy_lanes,
+    fetch_line,
+    transpose_lanes,
+    workspace,
+)
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, balanced_rows, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
 DEPTH = 384  # positions summed in one pass
 GRADIENTS = 128 * 1024  # floats of g in the panels of a pass
 PARTS = 2**20  # floats of all the chunks' sums, if these are more than two
+PIECE = 1 << 14  # floats that are added at a time
 WINDOW = 512  # rows of the product for a block of channels: their taps
 
 
@@ -189,6 +195,8 @@ def copy_channels(x, source, count, space, place, plan):
     if channels >= LANES:
         while c + LANES <= count and source + (c + LANES - 1) * plane + end + LANES <= x.size:
             for u in range(begin, end, LANES):
+                for i in range(LANES, 2 * LANES):
+                    fetch_line(address(x, source + (c + i) * plane + u))
                 transpose_lanes(address(space, place + u * channels + c), channels, address(x, source + c * plane + u),
                                 plane)
             c += LANES
@@ -262,32 +270,62 @@ def pack_windows(runs, pieces, begin, end, space, strip, target, plan):
 @compiled_parallel
 def add_chunks(parts, grad, taps, plan):
     """Add the chunks in their order, and transpose: rows (tap, channel) x outputs -> outputs x (channel, tap)."""
+    flat = parts.reshape(-1)
+    size = len(flat) // plan.chunks
+    if plan.chunks > 1:
+        for piece in prange((size + PIECE - 1) // PIECE):
+            for chunk in range(1, plan.chunks):
+                add_numbers(flat, piece * PIECE, chunk * size, min(PIECE, size - piece * PIECE))
     for group in prange((plan.outputs + LANES - 1) // LANES):
-        add_outputs(parts, grad, taps, plan, group * LANES)
+        turn_outputs(parts, grad, taps, plan, group * LANES)
 
 
 @compiled
-def add_outputs(parts, grad, taps, plan, first):
-    """LANES outputs at a time, by way of a small block, as their rows of the result lie far apart."""
-    count, pitch = min(LANES, plan.outputs - first), LANES * taps
-    block_size = plan.panels * plan.height * plan.wide
-    flat, total = parts.reshape(-1), np.empty(LANES * pitch, np.float32)
+def add_numbers(numbers, place, step, length):
+    target, values = numbers[place:place + length], numbers[place + step:place + step + length]
+    for k in range(length):
+        target[k] += values[k]
+
+
+@compiled
+def turn_outputs(parts, grad, taps, plan, first):
+    """Transpose LANES outputs at a time, by way of a small block if there are taps, as rows then do not follow."""
+    count, pitch = min(LANES, plan.outputs - first), grad.shape[1]
+    block = np.empty((taps, LANES, LANES), np.float32)
+    row_end = parts.size - (LANES - 1) * plan.wide - LANES
     for channel in range(0, plan.channels, plan.block_channels):
         block_end = min(plan.channels, channel + plan.block_channels)
-        block = channel // plan.block_channels * block_size
-        for c0 in range(channel, block_end, LANES):
-            c1 = min(block_end, c0 + LANES)
+        start = channel // plan.block_channels * plan.panels * plan.height * plan.wide + first
+        for c in range(channel, block_end, LANES):
+            channels = min(LANES, block_end - c)
+            output = (plan.first_output + first) * pitch + c * taps
+            whole = taps == 1 and count == LANES and channels == LANES
             for t in range(taps):
-                for c in range(c0, c1):
-                    row = block + (t * plan.block_channels + c - channel) * plan.wide + first
-                    place = (c - c0) * taps + t
-                    for i in range(LANES):
-                        total[i * pitch + place] = flat[row + i]
-                    for _ in range(1, plan.chunks):
-                        row += plan.blocks * block_size
-                        for i in range(LANES):
-                            total[i * pitch + place] += flat[row + i]
-            for i in range(count):
-                line = grad[plan.first_output + first + i]
-                for k in range((c1 - c0) * taps):
-                    line[c0 * taps + k] = total[i * pitch + k]
+                row = start + (t * plan.block_channels + c - channel) * plan.wide
+                if row > row_end:
+                    whole = False
+                    turn_exactly(parts.reshape(-1), row, plan.wide, channels, block[t])
+                elif whole:
+                    transpose_lanes(address(grad, output), pitch, address(parts, row), plan.wide)
+                else:
+                    transpose_lanes(address(block, t * LANES * LANES), LANES, address(parts, row), plan.wide)
+            if not whole:
+                spread_taps(block, grad.reshape(-1), output, pitch, count, channels)
+
+
+@compiled
+def turn_exactly(parts, row, wide, channels, block):
+    for c in range(channels):
+        for i in range(LANES):
+            block[i, c] = parts[row + c * wide + i]
+
+
+@compiled
+def spread_taps(block, grad, output, pitch, count, channels):
+    """grad (outputs, (channel, tap)) from block (tap, output, channel)."""
+    taps = len(block)
+    for i in range(count):
+        for c in range(channels):
+            place = output + i * pitch + c * taps
+            for t in range(taps):
+                grad[place + t] = block[t, i, c]

@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import event
 
 from minidl.kernels.cpu import team
 from minidl.kernels.cpu.blas import one_thread
+from minidl.kernels.cpu.cache import kept_on_disk
 from minidl.kernels.memory import FLOAT32, empty
 from minidl.kernels.threads import get_num_threads, set_num_threads
 
@@ -58,7 +58,7 @@ def _decorated(function: Callable | None, options: dict[str, Any]) -> Callable:
     if function is None:
         return lambda function: _decorated(function, options)
     options = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FLAGS), **options}
-    loop = team.kept_on_disk(numba.njit, function, **options)
+    loop = kept_on_disk(function, **options)
     if options.get("parallel"):
         _parallel_loops.append(loop)
     return loop
