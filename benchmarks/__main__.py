@@ -37,7 +37,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=None, metavar="S",
                         help="of turns for each row (default: 2, quick: 0.1); three turns at least")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there")
-    parser.add_argument("--picture", type=Path, metavar="PATH", help="draw the ratios there (needs matplotlib)")
+    parser.add_argument("--picture", type=Path, metavar="PATH",
+                        help="draw the ratios there (needs matplotlib); table: those of whole steps and runs")
     parser.add_argument("--write", type=Path, metavar="PATH", help="for table: put it between the marks in this file")
     options = parser.parse_args(arguments)
     wrong = [name for name in options.networks if name not in NETWORKS]
@@ -87,7 +88,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the verb; 0, or 1 if outputs differed somewhere."""
     options = parse(arguments)
     if options.verb == "table":
-        text = report.readme_table(report.load(sorted(report.RESULTS.glob("*.json"))))
+        kept = report.load(sorted(report.RESULTS.glob("*.json")))
+        text = report.readme_table(kept)
+        if options.picture:
+            report.picture([row for row in kept if row["verb"] in ("training", "runs")], options.picture)
         if options.write:
             report.write_between_marks(text, options.write)
         print(text)
