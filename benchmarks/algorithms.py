@@ -10,7 +10,7 @@ from minidl import kernels
 
 def _compiled() -> bool:
     """Whether the kernels written in Numba are what runs."""
-    chosen = os.environ.get("MINIDL_BACKEND") or "reference"
+    chosen = os.environ.get("MINIDL_BACKEND") or "cpu"
     return kernels.backend_module(chosen).__name__.endswith(".cpu")
 
 

@@ -70,7 +70,7 @@ def pin(threads: int, peers: dict[str, ModuleType], blas: bool = True) -> None:
 
     blas: False where NumPy is not measured: its BLAS then has one thread, as minidl's compiled kernels set it.
     """
-    minidl.kernels.backend_module(os.environ.get("MINIDL_BACKEND") or "reference")
+    minidl.kernels.backend_module(os.environ.get("MINIDL_BACKEND") or "cpu")
     minidl.set_num_threads(threads)
     if "torch" in peers:
         peers["torch"].set_num_threads(threads)
