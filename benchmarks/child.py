@@ -1,6 +1,6 @@
 """What runs in the process of one thread count: `python -m benchmarks.child JSON`, started by `__main__.py`.
 
-The JSON names verb, networks, threads, peers, quick, and the path to write rows and errors to.
+The JSON names verb, networks, threads, peers, quick, seconds, and the path to write rows and errors to.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     for name in missing:
         print(f"{name} is not installed: skipped", file=sys.stderr)
     quick, everything = options["quick"], options["verb"] == "all"
-    settings = suite.Settings(options["threads"], loaded, quick, QUICK_SECONDS if quick else SECONDS,
+    seconds = options["seconds"] or (QUICK_SECONDS if quick else SECONDS)
+    settings = suite.Settings(options["threads"], loaded, quick, seconds,
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):

@@ -20,6 +20,7 @@ import minidl
 
 PEERS = ("torch", "jax", "numpy")
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIDL_THREADS")
+BLAS_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def load(names: Iterable[str]) -> tuple[dict[str, ModuleType], list[str]]:
@@ -39,8 +40,12 @@ def load(names: Iterable[str]) -> tuple[dict[str, ModuleType], list[str]]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a process whose libraries all start with so many threads."""
-    return {"MINIDL_BACKEND": "cpu", **os.environ, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
+    """The environment of a process whose libraries all start with so many threads.
+
+    A kernel or a cache size that OpenBLAS was told is not handed on: NumPy runs as it comes, not slower.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in BLAS_SETTINGS}
+    return {"MINIDL_BACKEND": "cpu", **inherited, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
 @contextmanager

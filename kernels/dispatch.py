@@ -71,8 +71,11 @@ def kernel(contract: Callable) -> Callable:
         return implementations.setdefault(backend, found)
 
     def dispatch(*arrays: Any, **options: Any) -> Any:
-        backend = _chosen.get()
-        return (implementations.get(backend) or find(backend))(*arrays, **options)
+        try:
+            implementation = implementations[_chosen.get()]
+        except KeyError:
+            implementation = find(_chosen.get())
+        return implementation(*arrays, **options)
 
     CONTRACT[name] = contract
     return update_wrapper(dispatch, contract)

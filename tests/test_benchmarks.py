@@ -104,7 +104,7 @@ def test_missing_peer_is_skipped_by_name_and_the_rest_is_measured(monkeypatch, c
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     monkeypatch.setattr(gemm, "QUICK_SIZES", (8,))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    orders = {"verb": "gemm", "networks": [], "threads": 1, "peers": ["torch", "numpy"], "quick": True}
+    orders = {"verb": "gemm", "networks": [], "threads": 1, "peers": ["torch", "numpy"], "quick": True, "seconds": None}
     rows, errors = child.measure(orders)
     said = capsys.readouterr().err
     assert "torch is not installed: skipped" in said and "numpy is not" not in said

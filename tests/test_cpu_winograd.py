@@ -10,6 +10,7 @@ from minidl.kernels.cpu import winograd
 from minidl.kernels.cpu.runtime import get_num_threads, set_num_threads
 from minidl.kernels.cpu.winograd_matrices import AT, BT, G
 
+PAYS = winograd.pays  # the rule itself, which the tests put aside
 CLOSE = 1e-4  # of the standard deviation of the results
 # N, C, H, W, O, padding, groups
 CASES = [
@@ -45,6 +46,7 @@ def results(backend, x, weight, bias, g, options):
         "conv2d": backend.conv2d(x, weight, None, **options),
         "conv2d with bias and relu": backend.conv2d(x, weight, bias, relu=True, **options),
         "conv2d_grad_input": backend.conv2d_grad_input(g, weight, x.shape[2:], **options),
+        "conv2d_grad_weight": backend.conv2d_grad_weight(g, x, (3, 3), **options),
     }
 
 
@@ -139,6 +141,21 @@ def test_weights_of_other_layouts_share_memory_but_no_filters():
             assert_close(results(cpu, *drawn), in_float64(*drawn))
 
 
+@pytest.mark.parametrize("shape, sums, expected", [
+    ((4, 64, 64, (224, 224)), False, True), ((8, 512, 512, (7, 7)), False, True), ((8, 512, 512, (7, 7)), True, True),
+    ((1, 512, 512, (7, 7)), False, False), ((64, 3, 64, (56, 56)), False, False), ((64, 64, 64, (1, 1)), True, False),
+])
+def test_the_rule(shape, sums, expected):
+    assert PAYS(*shape, sums) == expected
+
+
+def test_options_that_winograd_does_not_take():
+    usual = dict(kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    assert winograd.suits(4, 64, 64, (56, 56), **usual)
+    for name, other in dict(kernel=(3, 1), stride=(1, 2), padding=(3, 1), dilation=(2, 1)).items():
+        assert not winograd.suits(4, 64, 64, (56, 56), **{**usual, name: other}), name
+
+
 def test_arguments_are_not_written_to():
     drawn = draw(CASES[3])
     copies = [array.copy() for array in drawn[:4]]
@@ -147,9 +164,17 @@ def test_arguments_are_not_written_to():
         assert np.array_equal(array, copy)
 
 
-def test_windows_that_g_leaves_out():
-    """The gradient of an input that is larger than the windows of g cover."""
-    x, weight, bias, g, options = draw((1, 16, 12, 12, 16, (1, 1), 1))
-    g = np.ascontiguousarray(g[:, :, :-1])
-    expected = reference.conv2d_grad_input(g.astype(np.float64), weight.astype(np.float64), (12, 12), **options)
-    assert_close({"grad": cpu.conv2d_grad_input(g, weight, (12, 12), **options)}, {"grad": expected})
+def test_long_sums_stay_close():
+    """The weight gradient over 12,544 tiles."""
+    drawn = draw((4, 16, 224, 224, 16, (1, 1), 1))
+    assert_close({"grad": cpu.conv2d_grad_weight(drawn[3], drawn[0], (3, 3), **drawn[4])},
+                 {"grad": in_float64(*drawn)["conv2d_grad_weight"]})
+
+
+@pytest.mark.parametrize("more", [(0, 2), (-1, 0), (-2, 1)])
+def test_g_decides_how_many_windows_there_are(more):
+    x, weight, bias, g, options = draw((2, 16, 9, 10, 16, (1, 1), 1))
+    g = np.random.default_rng(1).standard_normal((2, 16, 9 + more[0], 10 + more[1]), dtype=np.float32)
+    for name, first, rest in (("conv2d_grad_input", weight, (9, 10)), ("conv2d_grad_weight", x, (3, 3))):
+        expected = getattr(reference, name)(g.astype(np.float64), first.astype(np.float64), rest, **options)
+        assert_close({name: getattr(cpu, name)(g, first, rest, **options)}, {name: expected})

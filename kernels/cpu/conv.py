@@ -3,7 +3,8 @@
 The result and the gradient of the input are products of weights and windows (`conv_windows.py`): for a stride, the
 pixels of x that share a remainder modulo the stride are reached by the same taps, so that each such share is a
 product of its own. The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
-one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another.
+one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another. Most 3x3
+filters without stride take a way of their own (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from minidl.kernels.cpu.conv_windows import window_product
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
 from minidl.kernels.reference import conv as reference
 from minidl.kernels.shapes import conv_output_size
+
+PIECE = 4096  # numbers of g that are summed before they are added to a total
+SMALL = 1 << 14  # numbers of g that one thread sums
 
 __all__ = ["conv2d", "conv2d_grad_bias", "conv2d_grad_input", "conv2d_grad_weight"]
 
@@ -75,7 +79,7 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
     grad = empty(shape) if complete else np.zeros(shape, np.float32)
     if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:]:
         g, grad = g.reshape(*g.shape[:2], 1, -1), grad.reshape(*shape[:2], 1, -1)
-        rows, columns = [Share(0, 1, [0], [0])], [Share(0, grad.shape[3], [0], [0])]
+        rows, columns = [Share(0, 1, (0,), (0,))], [Share(0, grad.shape[3], (0,), (0,))]
     area = kernel[0] * kernel[1]
     for group in range(groups):
         for row in rows:
@@ -101,11 +105,16 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return grad
-    if kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]:
-        length = image_rows(x.shape[2] * x.shape[3], x.shape[3])  # where rows do not matter, they may be longer
-        g, x = g.reshape(*g.shape[:2], -1, length), x.reshape(*x.shape[:2], -1, length)
-    taps = window_taps(kernel_size, padding, dilation)
-    few = few_sums(outputs, channels * len(taps), g.shape[3])
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation, sums=True):
+        winograd.grad_weight(g, x, grad, padding, groups)
+        return grad
+    taps, columns = window_taps(kernel_size, padding, dilation), g.shape[3]
+    pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]
+    if pointwise:  # rows do not matter, and may be longer
+        columns = image_rows(x.shape[2] * x.shape[3], columns)
+    few = few_sums(outputs, channels * len(taps), columns)
+    if pointwise and (few or x.shape[2] * x.shape[3] <= 512):
+        g, x = g.reshape(*g.shape[:2], -1, columns), x.reshape(*x.shape[:2], -1, columns)
     for group in range(groups):
         (weight_dots if few else weight_sums)(
             g, x, grad, taps, channels=(group * channels, channels), outputs=(group * outputs, outputs), stride=stride
@@ -117,7 +126,7 @@ def conv2d_grad_bias(g):
     if not fits(g):
         return reference.conv2d_grad_bias(g)
     grad = empty(g.shape[1])
-    parallel(sum_pixels, g, grad)
+    parallel(sum_pixels, g.reshape(*g.shape[:2], -1), grad, limit=1 if g.size < SMALL else None)
     return grad
 
 
@@ -132,21 +141,22 @@ class Share(NamedTuple):
 
     first: int
     length: int
-    taps: list[int]
-    places: list[int]  # the output whose tap reaches the first of the inputs
+    taps: tuple[int, ...]
+    places: tuple[int, ...]  # the output whose tap reaches the first of the inputs
 
 
-def shares(size: int, kernel: int, stride: int, padding: int, dilation: int) -> list[Share]:
+@lru_cache
+def shares(size: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Share, ...]:
     """Cut an axis of inputs by their remainder modulo the stride: the taps of each share move on with its inputs.
 
     Input h is reached from output o by tap i if h = o stride + i dilation - padding.
     """
     cut = []
     for first in range(min(stride, size)):
-        taps = [i for i in range(kernel) if (first + padding - i * dilation) % stride == 0]
-        places = [(first + padding - i * dilation) // stride for i in taps]
+        taps = tuple([i for i in range(kernel) if (first + padding - i * dilation) % stride == 0])
+        places = tuple([(first + padding - i * dilation) // stride for i in taps])
         cut.append(Share(first, -(-(size - first) // stride), taps, places))
-    return cut
+    return tuple(cut)
 
 
 @compiled_parallel
@@ -158,13 +168,18 @@ def sum_pixels(g, grad):
         grad[c] = total
 
 
-@compiled(fastmath={*FLAGS, "reassoc"})
+@compiled
 def sum_channel(channel):
-    """The sum over a channel, row by row: partial sums keep the rounding small."""
+    """The sum over a channel, piece by piece: partial sums keep the rounding small."""
     total = np.float32(0)
-    for r in range(channel.shape[0]):
-        line, part = channel[r], np.float32(0)
-        for s in range(channel.shape[1]):
-            part += line[s]
-        total += part
+    for first in range(0, len(channel), PIECE):
+        total += sum_piece(channel[first:first + PIECE])
+    return total
+
+
+@compiled(fastmath={*FLAGS, "reassoc"})
+def sum_piece(numbers):
+    total = np.float32(0)
+    for k in range(len(numbers)):
+        total += numbers[k]
     return total

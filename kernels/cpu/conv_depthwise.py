@@ -30,6 +30,10 @@ def kind_of(kernel_size, stride, dilation) -> int | None:
     return NUMBERS.get((kernel_size[0], stride[0]))
 
 
+def threads_for(planes) -> int:
+    return min(get_num_threads(), planes.shape[0] * planes.shape[1])
+
+
 def depthwise(x, weight, bias, y, stride, padding, dilation, relu):
     """Fill y (N, C m, H', W') with the convolution of x (N, C, H, W) with weight (C m, 1, kh, kw), and return it."""
     kind = kind_of(weight.shape[2:], stride, dilation)
@@ -38,8 +42,8 @@ def depthwise(x, weight, bias, y, stride, padding, dilation, relu):
         return rectified(y) if relu else y
     flat = weight.reshape(-1)
     parallel(convolve_planes, x, flat, flat if bias is None else bias, int(bias is not None),
-             np.float32(0 if relu else -np.inf), ZEROS, y,
-             (kind, KINDS[kind].rows, stride[0], *padding, 1, y.shape[1] // x.shape[1]))
+             np.float32(0 if relu else -np.inf), ZEROS, y, threads_for(y),
+             (kind, KINDS[kind].rows, stride[0], *padding, KINDS[kind].kernel**2, 1, y.shape[1] // x.shape[1]))
     return y
 
 
@@ -51,10 +55,11 @@ def depthwise_grad_input(g, weight, grad, stride, padding, dilation):
     elif stride == (1, 1):
         turned = np.ascontiguousarray(weight.reshape(len(weight), -1)[:, ::-1]).reshape(-1)
         last = KINDS[kind].kernel - 1
-        parallel(convolve_planes, g, turned, turned, 0, np.float32(-np.inf), ZEROS, grad,
-                 (kind, KINDS[kind].rows, 1, last - padding[0], last - padding[1], multiplier, 1))
+        parallel(convolve_planes, g, turned, turned, 0, np.float32(-np.inf), ZEROS, grad, threads_for(grad),
+                 (kind, KINDS[kind].rows, 1, last - padding[0], last - padding[1], (last + 1)**2, multiplier, 1))
     else:
-        parallel(spread_planes, g, weight.reshape(-1), ZEROS, grad, (kind, KINDS[kind].rows, *padding, multiplier))
+        parallel(spread_planes, g, weight.reshape(-1), ZEROS, grad, threads_for(grad),
+                 (kind, KINDS[kind].rows, *padding, KINDS[kind].kernel**2, multiplier))
 
 
 def depthwise_grad_weight(g, x, grad, stride, padding, dilation):
@@ -63,55 +68,65 @@ def depthwise_grad_weight(g, x, grad, stride, padding, dilation):
     if kind is None:
         conv_fields.depthwise_grad_weight(g, x, grad, stride, padding, dilation)
         return
+    block, rows = KINDS[kind].rows, g.shape[2]
     sums = workspace(min(get_num_threads(), g.shape[1]), GROUP * KINDS[kind].kernel**2 * LANES)
     parallel(correlate_planes, g, x, ZEROS, grad.reshape(len(grad), -1), sums,
-             (kind, KINDS[kind].rows, stride[0], *padding, g.shape[1] // x.shape[1]))
+             (kind, block, rows - rows % block, stride[0], *padding, g.shape[1] // x.shape[1]))
 
 
 @compiled_parallel
-def convolve_planes(x, weight, bias, has_bias, least, zeros, y, geometry):
-    for plane in prange(y.shape[0] * y.shape[1]):
-        convolve_plane(x, weight, bias, has_bias, least, zeros, y, geometry, plane)
+def convolve_planes(x, weight, bias, has_bias, least, zeros, y, threads, geometry):
+    planes = y.shape[0] * y.shape[1]
+    for thread in prange(threads):
+        convolve_some(x, weight, bias, has_bias, least, zeros, y, geometry,
+                      planes * thread // threads, planes * (thread + 1) // threads)
 
 
 @compiled
-def convolve_plane(x, weight, bias, has_bias, least, zeros, y, geometry, plane):
-    """Fill a plane of y, one channel of a sample, from `terms` planes of x; `share` planes of y see the same of x."""
-    kind, block, stride, top, left, terms, share = geometry
+def convolve_some(x, weight, bias, has_bias, least, zeros, y, geometry, start, stop):
+    """Fill planes of y, each from `terms` planes of x; `share` planes of y see the same of x."""
+    kind, block, stride, top, left, taps, terms, share = geometry
     height, width, rows, columns = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
-    n, o = plane // y.shape[1], plane % y.shape[1]
-    taps = weight.size // (y.shape[1] * terms)
-    for k in range(terms):
-        source = address(x, (n * x.shape[1] + o * terms // share + k) * height * width)
-        factors, first = address(weight, (o * terms + k) * taps), bias[o] if has_bias else np.float32(0)
-        for r in range(0, rows, block):
-            for s in range(0, columns, LANES):
-                convolve_rows(
-                    kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0), factors, first,
-                    least, address(y, (plane * rows + r) * columns + s), columns, rows - r, columns - s, k and LANES,
-                )
+    n, o = start // y.shape[1], start % y.shape[1]
+    for plane in range(start, stop):
+        first, channel = bias[o] if has_bias else np.float32(0), o // share if share > 1 else o * terms
+        for k in range(terms):
+            source = address(x, (n * x.shape[1] + channel + k) * height * width)
+            factors = address(weight, (o * terms + k) * taps)
+            for r in range(0, rows, block):
+                for s in range(0, columns, LANES):
+                    convolve_rows(
+                        kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0), factors,
+                        first, least, address(y, (plane * rows + r) * columns + s), columns, rows - r, columns - s, k,
+                    )
+        o += 1
+        if o == y.shape[1]:
+            n, o = n + 1, 0
 
 
 @compiled_parallel
-def spread_planes(g, weight, zeros, grad, geometry):
-    for plane in prange(grad.shape[0] * grad.shape[1]):
-        spread_plane(g, weight, zeros, grad, geometry, plane)
+def spread_planes(g, weight, zeros, grad, threads, geometry):
+    planes = grad.shape[0] * grad.shape[1]
+    for thread in prange(threads):
+        spread_some(g, weight, zeros, grad, geometry, planes * thread // threads, planes * (thread + 1) // threads)
 
 
 @compiled
-def spread_plane(g, weight, zeros, grad, geometry, plane):
-    """Fill a plane of the input's gradient, for windows two apart, from the planes of g that saw it."""
-    kind, block, top, left, multiplier = geometry
+def spread_some(g, weight, zeros, grad, geometry, start, stop):
+    """Fill planes of the input's gradient, for windows two apart, from the planes of g that saw them."""
+    kind, block, top, left, taps, multiplier = geometry
     rows, columns, height, width = g.shape[2], g.shape[3], grad.shape[2], grad.shape[3]
-    n, c = plane // grad.shape[1], plane % grad.shape[1]
-    taps, target = weight.size // g.shape[1], address(grad, plane * height * width)
-    for k in range(multiplier):
-        o = c * multiplier + k
-        source, factors = address(g, (n * g.shape[1] + o) * rows * columns), address(weight, o * taps)
-        for r in range(top // 2, (height - 1 + top) // 2 + 1, block):
-            for s in range(left // 2, (width - 1 + left) // 2 + 1, LANES):
-                spread_rows(kind, source, rows, columns, r, s, address(zeros, 0), factors, target, height, width,
-                            2 * r - top, 2 * s - left, k)
+    c = start % grad.shape[1]
+    for plane in range(start, stop):
+        target = address(grad, plane * height * width)
+        for k in range(multiplier):
+            source = address(g, (plane * multiplier + k) * rows * columns)
+            factors = address(weight, (c * multiplier + k) * taps)
+            for r in range(top // 2, (height - 1 + top) // 2 + 1, block):
+                for s in range(left // 2, (width - 1 + left) // 2 + 1, LANES):
+                    spread_rows(kind, source, rows, columns, r, s, address(zeros, 0), factors, target, height, width,
+                                2 * r - top, 2 * s - left, k)
+        c = c + 1 if c + 1 < grad.shape[1] else 0
 
 
 @compiled_parallel
@@ -119,35 +134,29 @@ def correlate_planes(g, x, zeros, grad, sums, geometry):
     threads, outputs = sums.shape[0], g.shape[1]
     for thread in prange(threads):
         for o in range(outputs * thread // threads, outputs * (thread + 1) // threads, GROUP):
-            last = min(o + GROUP, outputs * (thread + 1) // threads)
-            correlate_group(g, x, zeros, grad, sums, thread * sums.shape[1], geometry, o, last)
+            stop = min(o + GROUP, outputs * (thread + 1) // threads)
+            correlate_group(g, x, zeros, grad, sums, thread * sums.shape[1], geometry, o, stop)
 
 
 @compiled
-def correlate_group(g, x, zeros, grad, sums, place, geometry, first, last):
+def correlate_group(g, x, zeros, grad, sums, place, geometry, start, stop):
     """The gradients of the weights of some outputs: for each tap a register of sums over all samples."""
-    size = grad.shape[1] * LANES
-    for k in range(0, (last - first) * size, LANES):
+    kind, block, whole, stride, top, left, share = geometry
+    height, width, rows, columns, size = x.shape[2], x.shape[3], g.shape[2], g.shape[3], grad.shape[1] * LANES
+    for k in range(0, (stop - start) * size, LANES):
         zero_lanes(address(sums, place + k))
     for n in range(g.shape[0]):
-        for o in range(first, last):
-            correlate_plane(g, x, zeros, address(sums, place + (o - first) * size), geometry, n, o)
-    for o in range(first, last):
+        for o in range(start, stop):
+            source = address(x, (n * x.shape[1] + (o // share if share > 1 else o)) * height * width)
+            seen, totals = (n * g.shape[1] + o) * rows * columns, address(sums, place + (o - start) * size)
+            for r in range(0, whole, block):
+                for s in range(0, columns, LANES):
+                    correlate_rows(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                                   address(g, seen + r * columns + s), columns, columns - s, totals)
+            for r in range(whole, rows):
+                for s in range(0, columns, LANES):
+                    correlate_row(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                                  address(g, seen + r * columns + s), columns, columns - s, totals)
+    for o in range(start, stop):
         for t in range(grad.shape[1]):
-            grad[o, t] = sum_lanes(address(sums, place + (o - first) * size + t * LANES))
-
-
-@compiled
-def correlate_plane(g, x, zeros, sums, geometry, n, o):
-    kind, block, stride, top, left, share = geometry
-    height, width, rows, columns = x.shape[2], x.shape[3], g.shape[2], g.shape[3]
-    source = address(x, (n * x.shape[1] + o // share) * height * width)
-    place, whole = (n * g.shape[1] + o) * rows * columns, rows // block * block
-    for r in range(0, whole, block):
-        for s in range(0, columns, LANES):
-            correlate_rows(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
-                           address(g, place + r * columns + s), columns, columns - s, sums)
-    for r in range(whole, rows):
-        for s in range(0, columns, LANES):
-            correlate_row(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
-                          address(g, place + r * columns + s), columns, columns - s, sums)
+            grad[o, t] = sum_lanes(address(sums, place + (o - start) * size + t * LANES))

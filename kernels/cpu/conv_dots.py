@@ -22,13 +22,13 @@ from numba.np.arrayobj import make_array
 from minidl.kernels.cpu import microkernel
 from minidl.kernels.cpu.conv_masks import load_part
 from minidl.kernels.cpu.conv_strips import copy_strip, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import workspace, zero_lanes
+from minidl.kernels.cpu.conv_tiles import LINE, fetch_line, workspace, zero_lanes
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
 OUTPUTS, WINDOWS = (4, 6) if ROWS * COLUMNS >= 24 * LANES else (3, 4)
 BLOCK = 96 * 1024  # floats of g and x in a block of rows, which stay in the second-level cache
-MOST = 10_000  # sums: LANES times as many are held for each thread, in the second-level cache as well
+MOST = 5000  # sums: LANES times as many are held for each thread, in the second-level cache as well
 LONGEST = 1024  # numbers in a row of an image that a 1x1 kernel may cut as it likes
 CHUNKS = 8
 
@@ -125,27 +125,43 @@ def sum_rows(g, x, places, parts, space, sums, plan, chunk):
     pixels, strip = plan.rows * plan.columns, sums + plan.sums
     blocks = g.shape[0] * plan.row_blocks
     for block in range(blocks * chunk // plan.chunks, blocks * (chunk + 1) // plan.chunks):
-        n, part = block // plan.row_blocks, block % plan.row_blocks
-        top, bottom = plan.rows * part // plan.row_blocks, plan.rows * (part + 1) // plan.row_blocks
+        n, top, bottom = rows_of(block, plan)
         gradients = (n * g.shape[1] + plan.first_output) * pixels + top * plan.columns
+        later, later_top, _ = rows_of(block + 1, plan)
+        step = (later - n) * g.shape[1] * pixels + (later_top - top) * plan.columns
         if plan.direct:
             source = (n * x.shape[1] + plan.first_channel) * plan.plane + top * plan.row_stride * plan.row_length
-            add_block(g, gradients, x, source, places, space, sums, bottom - top, plan)
+            add_block(g, gradients, step, x, source, places, space, sums, bottom - top, plan)
         else:
             start = n * pixels
             copy_strip(x, plan.first_channel, plan.channels, start + top * plan.columns, start + bottom * plan.columns,
                        space, strip, plan)
-            add_block(g, gradients, space, strip, places, space, sums, bottom - top, plan)
+            add_block(g, gradients, step, space, strip, places, space, sums, bottom - top, plan)
     add_lanes(space.reshape(-1), sums, parts[chunk], plan)
 
 
 @compiled
-def add_block(g, gradients, source, start, places, space, sums, rows, plan):
-    """Add the products of a block of rows to the partial sums of all outputs and windows."""
+def rows_of(block, plan):
+    """The sample of a block, its first row, and the row after its last."""
+    n, part = block // plan.row_blocks, block % plan.row_blocks
+    return n, plan.rows * part // plan.row_blocks, plan.rows * (part + 1) // plan.row_blocks
+
+
+@compiled
+def add_block(g, gradients, step, source, start, places, space, sums, rows, plan):
+    """Add the products of a block of rows to the partial sums of all outputs and windows.
+
+    Meanwhile the next block of g, `step` further, is fetched, a part with each group of windows.
+    """
     pixels, row = plan.rows * plan.columns, plan.row_stride // plan.row_step * plan.row_length
     for windows in range(plan.window_groups):
+        begin = rows * plan.columns * windows // plan.window_groups
+        end = rows * plan.columns * (windows + 1) // plan.window_groups
         for outputs in range(plan.output_groups):
             first = min(outputs * OUTPUTS, plan.outputs - OUTPUTS)
+            for o in range(first, first + OUTPUTS):
+                for u in range(begin, end, LINE):
+                    fetch_line(address(g, gradients + o * pixels + step + u))
             dot_rows(address(g, gradients + first * pixels), pixels, plan.columns, address(source, start), places,
                      windows * WINDOWS, row, rows, plan.columns, address(space, sums))
             sums += OUTPUTS * WINDOWS * LANES

@@ -1,8 +1,9 @@
 """Depthwise convolution for any kernel, stride and dilation, by runs over whole channels.
 
-Taken where `conv_depthwise.py` has no step for the windows. A channel of a sample is copied, padded, to a *field*, in which strides are undone: row u and column v of the padded
-channel lie in the part (u mod row stride, v mod column stride), and each part keeps its rows in `pitch` floats. Then
-the outputs of a whole channel are one long run for every tap: run[q] += weight[tap] * field[place of the tap + q].
+Taken where `conv_depthwise.py` has no step for the windows. A channel of a sample is copied, padded, to a *field*, in
+which strides are undone: row u and column v of the padded channel lie in the part (u mod row stride, v mod column
+stride), and each part keeps its rows in `pitch` floats. Then the outputs of a whole channel are one long run for every
+tap: run[q] += weight[tap] * field[place of the tap + q].
 The few sums that fall between two rows are not used. The gradients run the same way backwards.
 """
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import copy_lanes, transpose_lanes
+from minidl.kernels.cpu.conv_masks import copy_first
+from minidl.kernels.cpu.conv_tiles import transpose_lanes
 from minidl.kernels.cpu.microkernel import LANES, address
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, parallel
 
@@ -28,9 +29,35 @@ def pack_weights(weight, weights, channels, at_once, outputs, height) -> np.ndar
     packed = empty(outputs * channels * len(weights.offsets))
     offsets = np.array(weights.offsets, np.int64)
     in_order = weights.offsets == tuple(range(len(offsets)))
-    parallel(pack_filters, weight.reshape(-1), np.array(weights[:3], np.int64), offsets, in_order,
+    loop = pack_beside if weights.output_step == 1 else pack_filters
+    parallel(loop, weight.reshape(-1), np.array(weights[:3], np.int64), offsets, in_order,
              np.array((channels, at_once, outputs, height), np.int64), packed, limit=1 if packed.size < SMALL else None)
     return packed
+
+
+@compiled_parallel
+def pack_beside(weight, layout, offsets, in_order, sizes, packed):
+    """Where the outputs lie side by side (and there is one tap): channel by channel, in the order of memory."""
+    channels, outputs, height = sizes[0], sizes[2], sizes[3]
+    for group in prange((channels + LANES - 1) // LANES):
+        for c in range(group * LANES, min(channels, (group + 1) * LANES)):
+            first_channel = c // sizes[1] * sizes[1]
+            depth = min(sizes[1], channels - first_channel)
+            source, place = layout[0] + c * layout[2] + offsets[0], outputs * first_channel
+            for first in range(0, outputs, height):
+                rows = min(height, outputs - first)
+                copy_row(weight, source + first, packed, place + (c - first_channel) * rows, rows)
+                place += rows * depth
+
+
+@compiled
+def copy_row(weight, source, packed, place, rows):
+    for i in range(0, rows, LANES):
+        if source + i + LANES <= len(weight):
+            copy_first(address(packed, place + i), address(weight, source + i), rows - i)
+        else:
+            for j in range(i, rows):
+                packed[place + j] = weight[source + j]
 
 
 @compiled_parallel
@@ -52,8 +79,15 @@ def pack_filter_panel(weight, layout, offsets, in_order, c0, channels, outputs, 
     if in_order and channel_step == taps:
         pack_run(weight, source, layout[1], offsets, in_order, channels * taps, rows, packed, place, end)
         return
+    block = np.empty(LANES * LANES, np.float32)
+    near = not in_order and rows <= LANES and offsets.max() < LANES
     for _ in range(channels):
-        pack_run(weight, source, layout[1], offsets, in_order, taps, rows, packed, place, end)
+        if near and source + (LANES - 1) * layout[1] + LANES <= len(weight):
+            transpose_lanes(address(block, 0), LANES, address(weight, source), layout[1])
+            for t in range(taps):
+                copy_first(address(packed, place + t * rows), address(block, offsets[t] * LANES), rows)
+        else:
+            pack_run(weight, source, layout[1], offsets, in_order, taps, rows, packed, place, end)
         source += channel_step
         place += rows * taps
 
@@ -65,14 +99,6 @@ def pack_run(weight, source, step, offsets, in_order, length, rows, packed, plac
     What a register holds too much is overwritten later, as runs follow one another; nothing is written from `end` on.
     """
     k = 0
-    if in_order and length == 1 and step == 1 and place + LANES <= end and source + LANES <= len(weight):
-        for i in range(0, rows, LANES):
-            if place + i + LANES <= end and source + i + LANES <= len(weight):
-                copy_lanes(address(packed, place + i), address(weight, source + i))
-            else:
-                for j in range(i, rows):
-                    packed[place + j] = weight[source + j]
-        return
     if in_order and rows <= LANES:
         while (k < length and place + (LANES - 1) * rows + LANES <= end
                and source + (LANES - 1) * step + k + LANES <= len(weight)):

@@ -8,7 +8,7 @@ begin one column after another, and is then multiplied into every output row tha
     row 2           w20 w21 w22 ->  row 0     w10 w11 w12 ->  row 1     w00 w01 w02 ->  row 2
     ...
 
-so that for 3 x 3 taps and a block of 4 rows, 18 loads feed 36 FMAs. With a stride of two, the register of a tap is
+so that for 3 x 3 taps and a block of 7 rows, 27 loads feed 63 FMAs. With a stride of two, the register of a tap is
 every second number of two. Nothing is copied: columns beyond x are not loaded and count as zeros (a masked load), rows
 beyond it are read from `zeros`, and of y only what there is is stored.
 
@@ -35,10 +35,8 @@ class Kind(NamedTuple):
     rows: int
 
 
-TALL = LANES == 16  # with 32 registers, the weights and the sums of more rows fit beside each other
-KINDS = tuple(Kind(kernel, stride, rows) for kernel, rows in ((3, 7 if TALL else 4), (5, 4 if TALL else 2))
-              for stride in (1, 2))
-
+# As many rows as leave room for the weights of 3 x 3 taps beside their sums; maps are often multiples of 7 rows high.
+KINDS = tuple(Kind(kernel, stride, 7 if LANES == 16 else 4) for kernel in (3, 5) for stride in (1, 2))
 REGISTER = {"x86_64": "v", "aarch64": "w"}.get(binding.get_process_triple().split("-")[0])  # LLVM's letter for vectors
 
 _VECTOR, _FLAGS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(ir.IntType(1), LANES)
@@ -65,7 +63,7 @@ class Plane(NamedTuple):
 @intrinsic
 def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, weights, first, least, y, pitch, rows,
                   count, known):
-    """y[r * pitch + s] = max(least, first + sum over i, j of weights[i, j] x[row + r stride + i, column + s stride + j])
+    """y[r * pitch + s] = max(least, first + the sum of weights[i, j] x[row + r stride + i, column + s stride + j])
 
     for r < rows (or what the kind computes at once, if that is less) and s < count (or LANES). Where `known` is not 0,
     the sums begin with what y holds instead of `first`. x, zeros, weights and y are addresses.
@@ -104,7 +102,7 @@ def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, we
 @intrinsic
 def spread_rows(typing_context, kind, g, height, width, row, column, zeros, weights, x, x_height, x_width, top, left,
                 known):
-    """The gradient of x for windows two apart: x[top + 2 r + i, left + 2 s + j] += g[row + r, column + s] weights[i, j].
+    """x[top + 2 r + i, left + 2 s + j] += g[row + r, column + s] weights[i, j]: the gradient for windows two apart.
 
     For r below twice the kind's rows and s < 2 LANES, where that lies in x; g counts as zero outside. With known = 0,
     x is overwritten.
@@ -230,7 +228,8 @@ def _rows_of(builder, kind, plane, valid=None):
         inside = builder.icmp_unsigned("<", builder.add(plane.row, _number(k)), plane.height)
         line = builder.select(inside, builder.gep(plane.data, [offset]), plane.zeros)
         if k < kind.rows * kind.stride:
-            _fetch(builder, builder.gep(plane.data, [builder.add(offset, _number(AHEAD))]))
+            for half in range(kind.stride):
+                _fetch(builder, builder.gep(plane.data, [builder.add(offset, _number(AHEAD + half * LANES))]))
         offset = builder.add(offset, plane.width)
         parts = {start: _masked_load(builder, builder.gep(line, [_number(start)]), mask, _ZERO)
                  for start, mask in masks.items()}

@@ -11,18 +11,26 @@ Read `conv_windows.py` first.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import balanced_rows, copy_lanes, multiply_rows, transpose_lanes, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu.conv_tiles import (
+    copy_lanes,
+    fetch_line,
+    transpose_lanes,
+    workspace,
+)
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, balanced_rows, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
 DEPTH = 384  # positions summed in one pass
 GRADIENTS = 128 * 1024  # floats of g in the panels of a pass
 PARTS = 2**20  # floats of all the chunks' sums, if these are more than two
+PIECE = 1 << 14  # floats that are added at a time
+SMALL = 1 << 14  # sums that one thread adds
 WINDOW = 512  # rows of the product for a block of channels: their taps
 
 
@@ -47,6 +55,7 @@ class Sums(NamedTuple):
     depth: int
     blocks: int
     chunks: int
+    space: int  # floats that a thread works in
 
 
 def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
@@ -55,6 +64,18 @@ def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
     channels, outputs: (first, count) of those of x and g that take part. taps: x's row and column that position
     (0, 0) reads.
     """
+    plan, pieces, ends = plan_sums(g.shape, x.shape, taps, channels, outputs, stride)
+    threads = min(get_num_threads(), plan.blocks * plan.chunks)
+    parts = empty((plan.chunks, plan.blocks, plan.panels * plan.height, plan.wide))
+    parallel(sum_windows, g, x, pieces, ends, parts, workspace(threads, plan.space), plan)
+    parallel(add_chunks, parts, grad.reshape(grad.shape[0], -1), len(taps), plan,
+             limit=1 if parts.size < SMALL else None)
+
+
+@lru_cache(maxsize=1024)
+def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, np.ndarray, np.ndarray]:
+    """How the product is cut, by the shapes alone, and the pieces of its windows."""
+    samples, _, g_rows, g_columns = g_shape
     taps = np.array(taps)
     low, high = taps.min(0).tolist(), taps.max(0).tolist()
     blocks = -(-channels[1] * len(taps) // WINDOW)
@@ -64,30 +85,31 @@ def weight_sums(g, x, grad, taps, *, channels, outputs, stride):
     blocks = -(-channels[1] // block_channels)
     wide = -(-outputs[1] // COLUMNS) * COLUMNS
     height = balanced_rows(block_channels * len(taps))
-    positions = g.shape[0] * g.shape[2] * g.shape[3]
-    depth = max(128, min(DEPTH, GRADIENTS // wide))
-    depth = min(depth, positions)
-    wanted = 8 if blocks == 1 else 4 if blocks < 4 else 2 if blocks < 8 or blocks % 2 and blocks < 32 else 1
-    wanted = min(wanted, max(2, PARTS // (channels[1] * len(taps) * wide)))
-    width = (g.shape[3] - 1) * stride[1] + high[1] - low[1] + 1
+    positions = samples * g_rows * g_columns
+    depth = min(positions, max(128, min(DEPTH, GRADIENTS // wide)))
+    width = (g_columns - 1) * stride[1] + high[1] - low[1] + 1
     span = high[0] - low[0]
     row_step = 1 if span else stride[0]
-    rows = min(depth // g.shape[3] + 2, g.shape[0] * g.shape[2]) * (stride[0] // row_step)
-    rows += min(depth // (g.shape[2] * g.shape[3]) + 2, g.shape[0]) * (span + 1)
+    rows = min(depth // g_columns + 2, samples * g_rows) * (stride[0] // row_step)
+    rows += min(depth // (g_rows * g_columns) + 2, samples) * (span + 1)
+    strip = rows * width * block_channels + (LANES + 1) * block_channels + 2 * COLUMNS
     plan = Sums(
         first_channel=channels[0], channels=channels[1], block_channels=block_channels, first_output=outputs[0],
         outputs=outputs[1], wide=wide, height=height, panels=-(-block_channels * len(taps) // height),
         row_stride=stride[0], column_stride=stride[1], low_row=low[0], low_column=low[1], span=span, width=width,
-        strip=rows * width * block_channels + (LANES + 1) * block_channels + 2 * COLUMNS, depth=depth, blocks=blocks,
-        chunks=min(wanted, -(-positions // depth)),
+        strip=strip, depth=depth, blocks=blocks,
+        chunks=count_chunks(blocks, channels[1] * len(taps) * wide, -(-positions // depth)),
+        space=strip + (depth + LANES) * (wide + height) + 2 * COLUMNS,
     )
     away = taps - taps.min(0)
-    pieces, ends = window_pieces(away[:, 0] * width + away[:, 1], block_channels, height)
-    size = plan.strip + (depth + LANES) * wide + (depth + LANES) * height + 2 * COLUMNS
-    threads = min(get_num_threads(), plan.blocks * plan.chunks)
-    parts = empty((plan.chunks, plan.blocks, plan.panels * height, wide))
-    parallel(sum_windows, g, x, pieces, ends, parts, workspace(threads, size), plan)
-    parallel(add_chunks, parts, grad.reshape(grad.shape[0], -1), len(taps), plan)
+    return plan, *window_pieces(away[:, 0] * width + away[:, 1], block_channels, height)
+
+
+def count_chunks(blocks: int, sums: int, passes: int) -> int:
+    """Enough chunks to share their blocks evenly among some threads, without too many sums to be added."""
+    wanted = 8 if blocks == 1 else 4 if blocks < 4 else 2 if blocks < 8 or blocks % 2 and blocks < 32 else 1
+    chunks = min(wanted, max(2, PARTS // sums), passes)
+    return chunks - 1 if chunks == 3 else chunks
 
 
 def window_pieces(places, channels: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +211,8 @@ def copy_channels(x, source, count, space, place, plan):
     if channels >= LANES:
         while c + LANES <= count and source + (c + LANES - 1) * plane + end + LANES <= x.size:
             for u in range(begin, end, LANES):
+                for i in range(LANES, 2 * LANES):
+                    fetch_line(address(x, source + (c + i) * plane + u))
                 transpose_lanes(address(space, place + u * channels + c), channels, address(x, source + c * plane + u),
                                 plane)
             c += LANES
@@ -262,32 +286,62 @@ def pack_windows(runs, pieces, begin, end, space, strip, target, plan):
 @compiled_parallel
 def add_chunks(parts, grad, taps, plan):
     """Add the chunks in their order, and transpose: rows (tap, channel) x outputs -> outputs x (channel, tap)."""
+    flat = parts.reshape(-1)
+    size = len(flat) // plan.chunks
+    if plan.chunks > 1:
+        for piece in prange((size + PIECE - 1) // PIECE):
+            for chunk in range(1, plan.chunks):
+                add_numbers(flat, piece * PIECE, chunk * size, min(PIECE, size - piece * PIECE))
     for group in prange((plan.outputs + LANES - 1) // LANES):
-        add_outputs(parts, grad, taps, plan, group * LANES)
+        turn_outputs(parts, grad, taps, plan, group * LANES)
 
 
 @compiled
-def add_outputs(parts, grad, taps, plan, first):
-    """LANES outputs at a time, by way of a small block, as their rows of the result lie far apart."""
-    count, pitch = min(LANES, plan.outputs - first), LANES * taps
-    block_size = plan.panels * plan.height * plan.wide
-    flat, total = parts.reshape(-1), np.empty(LANES * pitch, np.float32)
+def add_numbers(numbers, place, step, length):
+    target, values = numbers[place:place + length], numbers[place + step:place + step + length]
+    for k in range(length):
+        target[k] += values[k]
+
+
+@compiled
+def turn_outputs(parts, grad, taps, plan, first):
+    """Transpose LANES outputs at a time, by way of a small block if there are taps, as rows then do not follow."""
+    count, pitch = min(LANES, plan.outputs - first), grad.shape[1]
+    block = np.empty((taps, LANES, LANES), np.float32)
+    row_end = parts.size - (LANES - 1) * plan.wide - LANES
     for channel in range(0, plan.channels, plan.block_channels):
         block_end = min(plan.channels, channel + plan.block_channels)
-        block = channel // plan.block_channels * block_size
-        for c0 in range(channel, block_end, LANES):
-            c1 = min(block_end, c0 + LANES)
+        start = channel // plan.block_channels * plan.panels * plan.height * plan.wide + first
+        for c in range(channel, block_end, LANES):
+            channels = min(LANES, block_end - c)
+            output = (plan.first_output + first) * pitch + c * taps
+            whole = taps == 1 and count == LANES and channels == LANES
             for t in range(taps):
-                for c in range(c0, c1):
-                    row = block + (t * plan.block_channels + c - channel) * plan.wide + first
-                    place = (c - c0) * taps + t
-                    for i in range(LANES):
-                        total[i * pitch + place] = flat[row + i]
-                    for _ in range(1, plan.chunks):
-                        row += plan.blocks * block_size
-                        for i in range(LANES):
-                            total[i * pitch + place] += flat[row + i]
-            for i in range(count):
-                line = grad[plan.first_output + first + i]
-                for k in range((c1 - c0) * taps):
-                    line[c0 * taps + k] = total[i * pitch + k]
+                row = start + (t * plan.block_channels + c - channel) * plan.wide
+                if row > row_end:
+                    whole = False
+                    turn_exactly(parts.reshape(-1), row, plan.wide, channels, block[t])
+                elif whole:
+                    transpose_lanes(address(grad, output), pitch, address(parts, row), plan.wide)
+                else:
+                    transpose_lanes(address(block, t * LANES * LANES), LANES, address(parts, row), plan.wide)
+            if not whole:
+                spread_taps(block, grad.reshape(-1), output, pitch, count, channels)
+
+
+@compiled
+def turn_exactly(parts, row, wide, channels, block):
+    for c in range(channels):
+        for i in range(LANES):
+            block[i, c] = parts[row + c * wide + i]
+
+
+@compiled
+def spread_taps(block, grad, output, pitch, count, channels):
+    """grad (outputs, (channel, tap)) from block (tap, output, channel)."""
+    taps = len(block)
+    for i in range(count):
+        for c in range(channels):
+            place = output + i * pitch + c * taps
+            for t in range(taps):
+                grad[place + t] = block[t, i, c]

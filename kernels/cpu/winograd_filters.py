@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import balanced_rows, transpose_lanes
-from minidl.kernels.cpu.microkernel import LANES, address
+from minidl.kernels.cpu.conv_tiles import transpose_lanes
+from minidl.kernels.cpu.microkernel import LANES, address, balanced_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, parallel
 from minidl.kernels.cpu.winograd_lanes import transform_filters
 from minidl.kernels.cpu.winograd_matrices import PRODUCTS, TAPS

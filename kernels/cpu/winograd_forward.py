@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import copy_lanes, multiply_rows, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu.conv_tiles import workspace
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 from minidl.kernels.cpu.winograd_lanes import (
-    copy_first,
+    copy_row,
     deal_pixels,
     transform_columns,
     transform_products,
@@ -224,13 +224,3 @@ def transform_outputs(bias, y, space, products, scratch, runs, ends, start, stop
                 for i in range(min(OUTPUTS, height - row)):
                     copy_row(y, place + i * width, space, scratch + i * LINE + OUTPUTS * runs[run, 0], length)
             begin = end
-
-
-@compiled
-def copy_row(y, place, space, source, length):
-    u = 0
-    while u + LANES <= length:
-        copy_lanes(address(y, place + u), address(space, source + u))
-        u += LANES
-    if u < length:
-        copy_first(address(y, place + u), address(space, source + u), length - u)

@@ -14,7 +14,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.microkernel import LANES
+from minidl.kernels.cpu.conv_tiles import copy_lanes
+from minidl.kernels.cpu.microkernel import LANES, address
+from minidl.kernels.cpu.runtime import compiled
 from minidl.kernels.cpu.winograd_matrices import AT, BT, INPUTS, OUTPUTS, TAPS, G, transformed, transformed_both
 
 _FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(64), ir.IntType(1)
@@ -33,33 +35,51 @@ def transform_rows(typing_context, plane, row, height, column, width, target, pi
     """
 
     def generate(context, builder, signature, arguments):
-        plane, row, height, column, width, target, pitch = arguments
-        inside = _within(builder, row, INPUTS, height)
-        inside = builder.and_(inside, _within(builder, column, LANES, width))
-        start = builder.add(builder.mul(row, width), column)
-        places = [builder.add(start, builder.mul(width, _number(r))) for r in range(INPUTS)]
-        with builder.if_else(inside) as (then, otherwise):
-            with then:
-                whole = [microkernel._load(builder, plane, place) for place in places]
-                whole_block = builder.block
-            with otherwise:
-                lanes = _lanes_within(builder, column, width)
-                partial = []
-                for r, place in enumerate(places):
-                    there = _within(builder, builder.add(row, _number(r)), 1, height)
-                    mask = builder.select(there, lanes, ir.Constant(_MASK, [False] * LANES))
-                    partial.append(_load_lanes(builder, microkernel._vector_at(builder, plane, place), mask))
-                partial_block = builder.block
-        vectors = []
-        for full, part in zip(whole, partial):
-            vector = builder.phi(_VECTOR)
-            vector.add_incoming(full, whole_block)
-            vector.add_incoming(part, partial_block)
-            vectors.append(vector)
-        _store_all(builder, transformed(builder, BT, vectors), target, pitch)
+        _transform_rows(builder, BT, *arguments)
         return context.get_dummy_value()
 
     return types.void(_POINTER, *[types.intp] * 4, _POINTER, types.intp), generate
+
+
+@intrinsic
+def transform_gradient_rows(typing_context, plane, row, height, column, width, target, pitch):
+    """target[i * pitch + u] = sum over r of A[i, r] plane[row + r, column + u] for i < 6, u < LANES.
+
+    plane (height, width) is 0 outside.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _transform_rows(builder, AT.T, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, *[types.intp] * 4, _POINTER, types.intp), generate
+
+
+def _transform_rows(builder, matrix, plane, row, height, column, width, target, pitch):
+    count = matrix.shape[1]
+    inside = _within(builder, row, count, height)
+    inside = builder.and_(inside, _within(builder, column, LANES, width))
+    start = builder.add(builder.mul(row, width), column)
+    places = [builder.add(start, builder.mul(width, _number(r))) for r in range(count)]
+    with builder.if_else(inside) as (then, otherwise):
+        with then:
+            whole = [microkernel._load(builder, plane, place) for place in places]
+            whole_block = builder.block
+        with otherwise:
+            lanes = _lanes_within(builder, column, width)
+            partial = []
+            for r, place in enumerate(places):
+                there = _within(builder, builder.add(row, _number(r)), 1, height)
+                mask = builder.select(there, lanes, ir.Constant(_MASK, [False] * LANES))
+                partial.append(_load_lanes(builder, microkernel._vector_at(builder, plane, place), mask))
+            partial_block = builder.block
+    vectors = []
+    for full, part in zip(whole, partial):
+        vector = builder.phi(_VECTOR)
+        vector.add_incoming(full, whole_block)
+        vector.add_incoming(part, partial_block)
+        vectors.append(vector)
+    _store_all(builder, transformed(builder, matrix, vectors), target, pitch)
 
 
 @intrinsic
@@ -93,6 +113,33 @@ def transform_columns(typing_context, source, pitch, target, step):
         return context.get_dummy_value()
 
     return types.void(_POINTER, types.intp, _POINTER, types.intp), generate
+
+
+@intrinsic
+def transform_gradient_columns(typing_context, source, pitch, target, step):
+    """target[j * step + t] = sum over k of A[j, k] source[k * pitch + t] for j < 6, t < LANES."""
+
+    def generate(context, builder, signature, arguments):
+        source, pitch, target, step = arguments
+        vectors = _load_all(builder, OUTPUTS, source, pitch)
+        _store_all(builder, transformed(builder, AT.T, vectors), target, step)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, types.intp, _POINTER, types.intp), generate
+
+
+@intrinsic
+def transform_sums(typing_context, source, step, target):
+    """target[(3 i + j) * LANES + t] = (G^T M G)[i, j] for lane t of M[k, l] = source[(6 k + l) * step + t]."""
+
+    def generate(context, builder, signature, arguments):
+        source, step, target = arguments
+        products = _load_all(builder, INPUTS**2, source, step)
+        rows = transformed_both(builder, G.T, [products[i:i + INPUTS] for i in range(0, INPUTS**2, INPUTS)])
+        _store_all(builder, [number for row in rows for number in row], target, _number(LANES))
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, types.intp, _POINTER), generate
 
 
 @intrinsic
@@ -154,6 +201,17 @@ def copy_first(typing_context, target, source, count):
         return context.get_dummy_value()
 
     return types.void(_POINTER, _POINTER, types.intp), generate
+
+
+@compiled
+def copy_row(target, place, source, start, length):
+    """target[place + u] = source[start + u] for u < length, by the vector; source goes on for LANES numbers more."""
+    u = 0
+    while u + LANES <= length:
+        copy_lanes(address(target, place + u), address(source, start + u))
+        u += LANES
+    if u < length:
+        copy_first(address(target, place + u), address(source, start + u), length - u)
 
 
 def _load_all(builder, count, source, step):

@@ -64,5 +64,7 @@ def reduce_losses(losses: Any, reduction: str, divisor: Any = None) -> tuple[Any
     if reduction == "sum":
         return losses.sum(), lambda g: g
     divisor = losses.size if divisor is None else divisor
+    if divisor:
+        return losses.sum() / divisor, lambda g: g / divisor
     with np.errstate(invalid="ignore", divide="ignore"):
         return losses.sum() / divisor, lambda g: g / divisor
