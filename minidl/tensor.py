@@ -274,12 +274,12 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wa
         g = arriving.pop(node)
         if node in wanted:
             kept[node] = g
-        inputs, memory = node.inputs, _memory(g)
+        inputs = node.inputs
         if not retain_graph:
             node.inputs = None
         for source, vjp in inputs:
             term = undo_broadcast(vjp(g), source.shape, source.dtype)
-            lent = term is g or term.base is not None and (_memory(term) is memory or not term.flags.carray)
+            lent = term is g or term.base is not None and (_memory(term) is _memory(g) or not term.flags.carray)
             if source not in arriving:
                 arriving[source] = term
                 if lent:
