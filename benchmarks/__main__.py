@@ -20,7 +20,7 @@ from benchmarks.machine import describe
 from benchmarks.peers import PEERS, confined, environment
 from benchmarks.shapes import NETWORKS
 
-VERBS = ("ceilings", "gemm", "layers", "ops", "training", "startup", "all", "table")
+VERBS = ("ceilings", "gemm", "layers", "ops", "training", "startup", "runs", "all", "table")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -34,6 +34,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", type=_names, default=["torch", "numpy"], metavar=",".join(PEERS),
                         help="whom to measure beside minidl (default: torch,numpy)")
     parser.add_argument("--quick", action="store_true", help="small shapes, few repetitions, under 60 seconds")
+    parser.add_argument("--seconds", type=float, default=None, metavar="S",
+                        help="of turns for each row (default: 2, quick: 0.1); three turns at least")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the rows there")
     parser.add_argument("--picture", type=Path, metavar="PATH", help="draw the ratios there (needs matplotlib)")
     parser.add_argument("--write", type=Path, metavar="PATH", help="for table: put it between the marks in this file")
@@ -72,7 +74,7 @@ def _measure_in_child(options: argparse.Namespace, threads: int) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.json"
         orders = {"verb": options.verb, "networks": options.networks, "threads": threads, "peers": options.peers,
-                  "quick": options.quick, "path": str(path)}
+                  "quick": options.quick, "seconds": options.seconds, "path": str(path)}
         with confined(threads):
             done = subprocess.run([sys.executable, "-m", "benchmarks.child", json.dumps(orders)], cwd=ROOT,
                                   env=environment(threads))

@@ -10,7 +10,7 @@ from minidl import kernels
 
 def _compiled() -> bool:
     """Whether the kernels written in Numba are what runs."""
-    chosen = os.environ.get("MINIDL_BACKEND") or "reference"
+    chosen = os.environ.get("MINIDL_BACKEND") or "cpu"
     return kernels.backend_module(chosen).__name__.endswith(".cpu")
 
 
@@ -30,4 +30,16 @@ def of_layer(layer: Layer, direction: str) -> str:
         return "reference"
     if layer.groups > 1 and layer.groups == layer.channels:
         return "depthwise"
+    if _by_winograd(layer, direction):
+        return "Winograd"
     return "GEMM" if (layer.kernel, layer.stride, layer.padding) == (1, 1, 0) else "implicit GEMM"
+
+
+def _by_winograd(layer: Layer, direction: str) -> bool:
+    from minidl.kernels.cpu import winograd  # loads Numba
+
+    kinds, size = [layer.channels // layer.groups, layer.outputs // layer.groups], layer.output_size
+    if direction == "input gradient":
+        kinds, size = kinds[::-1], layer.size
+    return winograd.suits(layer.batch, *kinds, (size, size), *[(number, number) for number in
+                          (layer.kernel, layer.stride, layer.padding, 1)], sums=direction == "weight gradient")

@@ -1,6 +1,6 @@
 """What runs in the process of one thread count: `python -m benchmarks.child JSON`, started by `__main__.py`.
 
-The JSON names verb, networks, threads, peers, quick, and the path to write rows and errors to.
+The JSON names verb, networks, threads, peers, quick, seconds, and the path to write rows and errors to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceilings, gemm, layers, ops, peers, startup, suite, training
+from benchmarks import ceilings, gemm, layers, ops, peers, runs, startup, suite, training
 from benchmarks.shapes import NETWORKS
 
 VERBS = {"ceilings": ceilings, "gemm": gemm, "layers": layers, "ops": ops, "training": training, "startup": startup}
@@ -24,14 +24,18 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     for name in missing:
         print(f"{name} is not installed: skipped", file=sys.stderr)
     quick, everything = options["quick"], options["verb"] == "all"
-    settings = suite.Settings(options["threads"], loaded, quick, QUICK_SECONDS if quick else SECONDS,
+    seconds = options["seconds"] or (QUICK_SECONDS if quick else SECONDS)
+    settings = suite.Settings(options["threads"], loaded, quick, seconds,
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):
-        peers.pin(options["threads"], loaded, blas=verb != "training")
+        peers.pin(options["threads"], loaded, blas=verb not in ("training", "runs"))
         if verb in NEED_PEAK and settings.peak_gflops is None:
             settings.peak_gflops = ceilings.measured_peak(settings)
         if verb == "startup" and settings.sample and settings.threads > 1:
+            continue
+        if verb == "runs":
+            rows += [row | {"verb": verb} for row in runs.rows(settings, errors)]
             continue
         networks = (options["networks"] or list(NETWORKS),) if verb == "layers" else ()
         found = suite.rows_of(VERBS[verb].works(settings, *networks), settings, errors)

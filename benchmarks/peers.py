@@ -2,9 +2,7 @@
 
 A peer that is not installed is skipped by name. PyTorch is eager PyTorch; JAX is `jit`; NumPy takes its own BLAS.
 Threads are pinned twice: a process of its own for each thread count starts with that many processor cores and that
-environment (`confined`, `environment`), and in it each library is told by its own function (`pin`). What minidl asks of
-the C library's memory allocator (`kernels/cpu/memory.py`) holds for the whole process, so the peers profit from it too;
-MINIDL_MALLOC=0 in the environment measures everybody without.
+environment (`confined`, `environment`), and in it each library is told by its own function (`pin`).
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import minidl
 
 PEERS = ("torch", "jax", "numpy")
 POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIDL_THREADS")
+BLAS_SETTINGS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def load(names: Iterable[str]) -> tuple[dict[str, ModuleType], list[str]]:
@@ -41,8 +40,12 @@ def load(names: Iterable[str]) -> tuple[dict[str, ModuleType], list[str]]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The environment of a process whose libraries all start with so many threads."""
-    return {"MINIDL_BACKEND": "cpu", **os.environ, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
+    """The environment of a process whose libraries all start with so many threads.
+
+    A kernel or a cache size that OpenBLAS was told is not handed on: NumPy runs as it comes, not slower.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in BLAS_SETTINGS}
+    return {"MINIDL_BACKEND": "cpu", **inherited, **dict.fromkeys(POOLS, str(threads)), "JAX_PLATFORMS": "cpu"}
 
 
 @contextmanager
@@ -72,7 +75,7 @@ def pin(threads: int, peers: dict[str, ModuleType], blas: bool = True) -> None:
 
     blas: False where NumPy is not measured: its BLAS then has one thread, as minidl's compiled kernels set it.
     """
-    minidl.kernels.backend_module(os.environ.get("MINIDL_BACKEND") or "reference")
+    minidl.kernels.backend_module(os.environ.get("MINIDL_BACKEND") or "cpu")
     minidl.set_num_threads(threads)
     if "torch" in peers:
         peers["torch"].set_num_threads(threads)

@@ -20,6 +20,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 COLUMNS = (  # heading, and the entry of a row
     ("GFLOP/s", "gflops"), ("% of peak", "percent_of_peak"), ("GB/s", "gbytes_per_second"),
     ("largest difference", "difference"), ("algorithm", "algorithm"), ("peak memory, MiB", "peak_memory_mb"),
+    ("test accuracy, %", "accuracy"),
 )
 
 

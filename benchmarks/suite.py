@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.machine import OtherLoad
 from benchmarks.peers import as_arrays
-from benchmarks.timing import Contestant, quartiles, take_turns
+from benchmarks.timing import Contestant, Times, quartiles, take_turns
 
 DISTURBED = 0.25  # cores that others use while a row is measured, from which on the row is marked
 TOLERANCE = 1e-4  # largest difference of two outputs, in units of the peer's root mean square
@@ -102,16 +102,23 @@ def measure(work: Work, settings: Settings) -> dict[str, Any]:
     del outputs
     others = OtherLoad()
     times = take_turns(work.contestants, first, settings.seconds, settings.quick)
-    ours = times.pop("minidl")
+    return row_of(work, times, difference, settings, others)
+
+
+def row_of(work: Work, times: dict[str, Times], difference: float | None, settings: Settings,
+           others: OtherLoad) -> dict[str, Any]:
+    """The row of what was measured: the times of minidl and the peers, and what else is known about the work."""
+    peers = {name: theirs for name, theirs in times.items() if name != "minidl"}
+    ours = times["minidl"]
     low, median, high = quartiles(ours.samples)
     row = {
         "name": work.name,
         "threads": settings.threads,
         "minidl_ms": milliseconds(median),
-        "peers": {name: milliseconds(theirs.median) for name, theirs in times.items()},
+        "peers": {name: milliseconds(theirs.median) for name, theirs in peers.items()},
         "ratio": round(times["torch"].median / median, 3) if "torch" in times else None,
         "quartiles_ms": {name: [milliseconds(q) for q in quartiles(t.samples)[::2]]
-                         for name, t in {"minidl": ours, **times}.items()},
+                         for name, t in times.items()},
         "first_call_ms": milliseconds(ours.first),
         "samples": len(ours.samples),
         "other_load": others.cores(),

@@ -1,4 +1,4 @@
-"""Which implementation of a kernel runs: chosen by `use_backend` or MINIDL_BACKEND, the reference if nobody chose.
+"""Which implementation of a kernel runs: chosen by `use_backend` or MINIDL_BACKEND, `cpu` if nobody chose.
 
 A backend is a package beside this file that defines kernels under the names of the contract. One that lacks a kernel
 falls back to `reference`, the plain NumPy version that specifies the result. `cpu` needs Numba and is loaded at the
@@ -29,7 +29,7 @@ def _checked(name: str) -> str:
     return name
 
 
-_preset = _checked(os.environ.get("MINIDL_BACKEND") or "reference")
+_preset = _checked(os.environ.get("MINIDL_BACKEND") or "cpu")
 _chosen: ContextVar[str] = ContextVar("backend", default=_preset)
 
 
@@ -71,8 +71,11 @@ def kernel(contract: Callable) -> Callable:
         return implementations.setdefault(backend, found)
 
     def dispatch(*arrays: Any, **options: Any) -> Any:
-        backend = _chosen.get()
-        return (implementations.get(backend) or find(backend))(*arrays, **options)
+        try:
+            implementation = implementations[_chosen.get()]
+        except KeyError:
+            implementation = find(_chosen.get())
+        return implementation(*arrays, **options)
 
     CONTRACT[name] = contract
     return update_wrapper(dispatch, contract)

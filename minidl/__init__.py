@@ -27,7 +27,9 @@ from minidl.creation import (  # noqa: E402, F401
 from minidl.device import device  # noqa: E402, F401
 from minidl.errors import DataNotFoundError, FileFormatError, ShapeError, did_you_mean  # noqa: E402, F401
 from minidl.gradcheck import check_gradients  # noqa: E402, F401
-from minidl.kernels import get_num_threads, set_num_threads, use_backend  # noqa: E402, F401
+from minidl.kernels import (  # noqa: E402, F401
+    get_num_threads, get_precision, set_num_threads, set_precision, use_backend, use_precision,
+)
 from minidl.ops import (  # noqa: E402, F401
     abs, add, all, allclose, amax, amin, any, argmax, argmin, argsort, bitwise_and, bitwise_not, bitwise_or,
     bitwise_xor, bmm, broadcast_to, cat, ceil, chunk, clip, clone, cos, cumsum, div, dot, dropout, einsum, eq, equal,

@@ -274,18 +274,21 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wa
         g = arriving.pop(node)
         if node in wanted:
             kept[node] = g
-        inputs = node.inputs
+        inputs, memory = node.inputs, _memory(g)
         if not retain_graph:
             node.inputs = None
         for source, vjp in inputs:
             term = undo_broadcast(vjp(g), source.shape, source.dtype)
-            if source in arriving:
-                arriving[source] = arriving[source] + term
-                borrowed.discard(source)
-            else:
+            lent = term is g or term.base is not None and (_memory(term) is memory or not term.flags.carray)
+            if source not in arriving:
                 arriving[source] = term
-                if term is g or term.base is not None:
+                if lent:
                     borrowed.add(source)
+            elif source not in borrowed:
+                arriving[source] += term
+            else:
+                arriving[source] = _added(arriving[source], term, lent)
+                borrowed.discard(source)
             uses[source] -= 1
             if uses[source] == 0 and isinstance(source, Node):
                 ready.append(source)
@@ -293,6 +296,22 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wa
         if source in borrowed:
             arriving[source] = arriving[source].copy()
     return {**arriving, **kept}
+
+
+def _memory(array: Any) -> Any:
+    """What owns an array's memory: the same object for all arrays that share it."""
+    owner = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    return owner
+
+
+def _added(borrowed: Any, term: Any, lent: bool) -> Any:
+    """The sum of two gradients, the first of which must not be written to, nor the second if it is lent."""
+    if lent:
+        return borrowed + term
+    term += borrowed
+    return term
 
 
 def undo_broadcast(g: Any, shape: tuple[int, ...], dtype: Any) -> Any:

@@ -22,7 +22,8 @@ ACTIVATIONS = [nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(), nn.ELU(), nn.
 IMAGES = [
     nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 40, 1), nn.Conv2d(16, 32, 3, stride=2),
     nn.Conv2d(16, 16, 5, dilation=2, bias=False), nn.Conv2d(32, 32, 3, padding=1, groups=32),
-    nn.Conv2d(32, 32, 3, stride=2, groups=32), nn.Conv2d(16, 32, 3, groups=2),
+    nn.Conv2d(32, 32, 3, stride=2, groups=32), nn.Conv2d(32, 32, 3, dilation=2, groups=32),
+    nn.Conv2d(16, 32, 3, groups=2),
     nn.MaxPool2d(2), nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d(3, 1), nn.MaxPool2d((1, 2)),
     nn.AvgPool2d(2), nn.AvgPool2d(3, 2, padding=1), nn.AvgPool2d(3, 1),
     nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5),

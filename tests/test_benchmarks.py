@@ -9,7 +9,7 @@ import pytest
 
 import minidl
 from benchmarks import __main__ as command
-from benchmarks import ceilings, child, gemm, layers, machine, memory, peers, report, shapes, suite, timing, twins
+from benchmarks import ceilings, child, gemm, layers, machine, memory, peers, report, runs, shapes, suite, timing, twins
 from benchmarks.timing import Contestant
 
 ROW_KEYS = {"name", "threads", "minidl_ms", "peers", "ratio"}
@@ -104,7 +104,7 @@ def test_missing_peer_is_skipped_by_name_and_the_rest_is_measured(monkeypatch, c
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     monkeypatch.setattr(gemm, "QUICK_SIZES", (8,))
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    orders = {"verb": "gemm", "networks": [], "threads": 1, "peers": ["torch", "numpy"], "quick": True}
+    orders = {"verb": "gemm", "networks": [], "threads": 1, "peers": ["torch", "numpy"], "quick": True, "seconds": None}
     rows, errors = child.measure(orders)
     said = capsys.readouterr().err
     assert "torch is not installed: skipped" in said and "numpy is not" not in said
@@ -258,3 +258,14 @@ def test_machine_is_described():
     assert "Python 3" in said and "numpy" in said and "core" in said
     load = machine.OtherLoad().cores()
     assert load is None or load >= 0
+
+
+def test_examples_run_whole_and_missing_data_is_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIDL_DATA", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # MNIST is embedded, CIFAR-10 is not
+    errors = []
+    [row] = runs.rows(settings(), errors)
+    assert row["name"] == "epoch of mnist_cnn.py, 1,830 images, batch 64, Adam"
+    assert row["epochs"] == row["samples"] == 1 and row["ratio"] is None and row["minidl_ms"] > 0
+    assert 60 < row["accuracy"]["minidl"] < 95  # the first 30 steps
+    assert len(errors) == 1 and "cifar10" in errors[0]

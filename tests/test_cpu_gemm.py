@@ -21,7 +21,7 @@ from minidl.kernels.cpu.runtime import get_num_threads, set_num_threads  # noqa:
 @pytest.fixture(autouse=True)
 def always_compiled(monkeypatch):
     """Small products, too, in the compiled loops: what NumPy would compute proves nothing here."""
-    monkeypatch.setattr(gemm_module, "_NUMPY_UP_TO", 0)
+    monkeypatch.setattr(gemm_module, "small_products", lambda: 0)
 
 
 @pytest.fixture
@@ -63,10 +63,10 @@ def test_any_small_shape(m, n, k, a_transposed, b_transposed):
     assert_product(gemm(a, b), a, b)
 
 
-@pytest.mark.parametrize("shape", [(3000, 40, 20), (20, 2500, 20), (20, 40, 2500), (2700, 2100, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(3000, 40, 20), (700, 530, 20), (20, 40, 2500), (700, 600, 800)], ids=str)
 def test_more_than_is_packed_at_once(shape):
     m, n, k = shape
-    assert m > gemm_module.PART_ROWS or n > gemm_module.PART_COLUMNS or k > gemm_module.PART_DEPTH
+    assert m > gemm_module.BLOCK_ROWS or n > gemm_module.GROUP or k > gemm_module.DEPTH
     a, b = operand(4, m, k), operand(5, k, n)
     assert_product(gemm(a, b), a, b)
 
@@ -183,11 +183,30 @@ def test_operands_are_left_alone():
         np.testing.assert_array_equal(left, was)
 
 
+def test_parts_for_many_threads_cover_the_product(monkeypatch):
+    """More threads than this machine may have: the parts are the same work, cut in other places."""
+    for threads in (1, 3, 7, 64):
+        monkeypatch.setattr(gemm_module, "get_num_threads", lambda: threads)
+        for m, n, k in [(5, 3000, 300), (3000, 5, 300), (130, 600, 100)]:
+            a, b = operand(28, m, k), operand(29, k, n)
+            assert_product(gemm(a, b), a, b)
+
+
+def test_packed_operands_and_operands_as_they_lie():
+    """Both ways of reading an operand, for all edges: a distance of NEAR or less between lines decides."""
+    near = gemm_module.NEAR
+    for m, n, k in [(61, 60, 50), (61, near + 40, 40), (near + 40, 61, 40), (61, 90, near + 40)]:
+        for a_transposed in (False, True):
+            for b_transposed in (False, True):
+                a, b = operand(30, m, k, a_transposed), operand(31, k, n, b_transposed)
+                assert_product(gemm(a, b), a, b)
+
+
 def test_choice_can_be_seen(monkeypatch):
     monkeypatch.undo()
     assert chosen(512, 512, 512) == "gemm"
-    assert chosen(128, 128, 128) == chosen(1, 4000, 4000) == "numpy"
-    assert chosen(32, 128, 784) == "gemm"  # BLAS would cut the sum over k as the number of its threads says
+    assert chosen(48, 48, 48) == chosen(1, 4000, 4000) == "numpy"
+    assert chosen(32, 32, 784) == "gemm"  # BLAS would cut the sum over k as the number of its threads says
     a, b = operand(23, 8, 16), operand(24, 16, 8)
     np.testing.assert_array_equal(gemm(a, b), np.matmul(a, b))
 

@@ -257,3 +257,23 @@ def test_check_gradients_finds_a_wrong_gradient():
     with pytest.raises(AssertionError, match="finite differences"):
         check_gradients(wrong, [np.array([1.0, 2.0])])
     assert check_gradients(lambda x: x * x, [np.array([1.0, 2.0])]) < 1e-6
+
+
+def test_gradients_of_leaves_share_no_memory_and_can_be_written():
+    def leaf():
+        return Tensor(np.random.default_rng(0).random((3, 4), np.float32), requires_grad=True)
+
+    x, y, seed = leaf(), leaf(), np.ones((3, 4), np.float32)
+    (x + y + x.reshape(12).reshape(3, 4)).backward(seed)
+    x.grad.array += 1
+    assert (y.grad.array == 1).all() and (x.grad.array == 3).all() and (seed == 1).all()
+    z = leaf()
+    z.mean().backward()
+    z.grad.array += 1
+    a = leaf()
+    b = a * 2
+    loss = (b + b * 3 + b).sum()
+    loss.backward(retain_graph=True)
+    np.testing.assert_array_equal(a.grad.array, 10)
+    loss.backward()
+    np.testing.assert_array_equal(a.grad.array, 20)

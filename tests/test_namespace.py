@@ -23,7 +23,8 @@ TORCH_NAMES = """
     reciprocal relu remainder reshape roll round rsqrt scatter sigmoid sign sin softmax sort split sqrt square squeeze
     stack std sub sum swapaxes take_along_dim tanh tile topk transpose tril triu trunc unbind unsqueeze var where
     is_tensor inf nan pi""".split()
-OWN_NAMES = "check_gradients use_backend ShapeError FileFormatError grad data train transfer models kernels ops".split()
+OWN_NAMES = """check_gradients use_backend use_precision set_precision get_precision ShapeError FileFormatError grad
+    data train transfer models kernels ops""".split()
 FUNCTIONAL_NAMES = """relu relu6 leaky_relu prelu elu selu gelu silu mish sigmoid logsigmoid tanh softplus softmax
     log_softmax pad linear dropout embedding""".split()
 

@@ -1,18 +1,16 @@
-"""Activation functions as compiled loops: exp, tanh and erf are polynomials, computed for a whole register at a time.
+"""Activation functions as compiled loops: polynomials and quotients of them, computed for a whole register at a time.
 
-e^x = 2^n e^r, with n the whole number nearest to x / ln 2 and r = x - n ln 2, which lies within ln 2 / 2 of zero;
-there a polynomial of degree 6 is as good as float32. 2^n is made by writing n into the exponent's bits. The others
-follow from it. Coefficients are least maximal error fits made for these intervals; errors are at most three units in
-the last place. Small arrays go to NumPy, which takes less time to call.
+All follow from e^x, which `exponential.py` computes, but for erf and log(1 + u). Coefficients are least maximal error
+fits made for their intervals; errors are at most three units in the last place, of erf five. Small arrays go to NumPy,
+which takes less time to call.
 """
 
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.extending import intrinsic
+from numba import prange
 
+from minidl.kernels.cpu.exponential import exp, exp_less_one
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, fits, parallel
 from minidl.kernels.reference import activation as reference
 
@@ -25,11 +23,7 @@ MANY = 30_000  # elements from which threads share it
 
 F = np.float32
 ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
-PER_LN2 = F(1 / math.log(2))
-LN2_HIGH = F(0.693359375)  # nine bits, so that its products with whole numbers are exact
-LN2_LOW = F(math.log(2) - 0.693359375)
-ROUNDER = F(1.5 * 2**23)  # adding and taking off this rounds to a whole number
-EXP_LARGEST, EXP_SMALLEST = F(89), F(-104)  # beyond, e^x is Inf or 0
+BEYOND = F(3.92)  # from where on erf(x) is 1 in float32
 SQRT_HALF = F(math.sqrt(0.5))
 SQRT_2_OVER_PI = F(math.sqrt(2 / math.pi))
 DENSITY = F(1 / math.sqrt(2 * math.pi))
@@ -38,63 +32,23 @@ CUBIC = F(0.044715)
 THREE_CUBIC = F(3 * 0.044715)
 STRAIGHT = F(10)
 
-# (e^r - 1 - r) / r^2, highest power first; atanh(s) / s in s^2; erf(x) / x in x^2 up to 0.9; log(1 - erf(x)) to 4
-E0, E1, E2, E3, E4 = F(0.00139508072), F(0.00836907312), F(0.0416662011), F(0.166665173), F(0.5)
+# Highest power first: atanh(s) / s in s^2; the two polynomials in x^2 whose quotient is erf(x) / x up to 4
 A0, A1, A2, A3, A4 = F(0.122124501), F(0.106949815), F(0.143105209), F(0.199993391), F(0.333333397)
-N0, N1, N2, N3 = F(8.53883538e-05), F(-0.000818192629), F(0.00520443593), F(-0.0268607528)
-N4, N5, N6 = F(0.112837197), F(-0.376126353), F(1.12837917)
-L0, L1, L2, L3 = F(-2.09095555e-05), F(0.000432303004), F(-0.00416052699), F(0.0250914968)
-L4, L5, L6, L7 = F(-0.108236619), F(-0.633386647), F(-1.12949516), F(0.000170552029)
-NEAR, FAR = F(0.9), F(4)
-
-
-@intrinsic
-def power_of_two(typing_context, n):
-    """2^n for a whole number n from -126 to 127: n + 127 put where a float32 keeps its exponent."""
-    def generate(context, builder, signature, arguments):
-        whole = ir.IntType(32)
-        shifted = builder.fadd(arguments[0], ir.Constant(ir.FloatType(), 1.5 * 2**23 + 127))
-        bits = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, 23))
-        return builder.bitcast(bits, ir.FloatType())
-    return types.float32(types.float32), generate
-
-
-@compiled(forceinline=True)
-def parts(x):
-    """n, and e^r - 1, of e^x = 2^n e^r."""
-    n = (x * PER_LN2 + ROUNDER) - ROUNDER
-    r = x - n * LN2_HIGH - n * LN2_LOW
-    return n, r + r * r * ((((E0 * r + E1) * r + E2) * r + E3) * r + E4)
-
-
-@compiled(forceinline=True)
-def exponential(x):
-    x = EXP_LARGEST if x > EXP_LARGEST else x
-    x = EXP_SMALLEST if x < EXP_SMALLEST else x
-    n, e = parts(x)
-    half = (n * HALF + ROUNDER) - ROUNDER  # 2^n itself may be out of float32's range where the result is not
-    return (ONE + e) * power_of_two(half) * power_of_two(n - half)
-
-
-@compiled(forceinline=True)
-def exponential_less_one(x):
-    """e^x - 1 for x up to 0, exact near 0."""
-    x = F(-87) if x < F(-87) else x
-    n, e = parts(x)
-    scale = power_of_two(n)
-    return scale * e + (scale - ONE)
+P0, P1, P2 = F(1.98673502e-06), F(0.000284567155), F(0.00388347963)
+P3, P4, P5 = F(0.0531021692), F(0.193548486), F(1.12837911)
+Q0, Q1, Q2, Q3, Q4 = F(3.74197443e-05), F(0.00118560041), F(0.0152075281), F(0.115351386), F(0.504860461)
 
 
 @compiled(forceinline=True)
 def hyperbolic_tangent(x):
-    e = exponential_less_one(-TWO * abs(x))
+    e = exp_less_one(-TWO * abs(x))
     t = -e / (TWO + e)
     return -t if x < ZERO else t
 
 
 @compiled(forceinline=True)
 def logistic(x):
-    e = exponential(-abs(x))
+    e = exp(-abs(x))
     return (e if x < ZERO else ONE) / (ONE + e)
 
 
@@ -110,11 +64,12 @@ def log_of_one_plus(u):
 def error_function(x):
     a = abs(x)
     q = a * a
-    near = a * ((((((N0 * q + N1) * q + N2) * q + N3) * q + N4) * q + N5) * q + N6)
-    a = FAR if a > FAR else a
-    far = ONE - exponential(((((((L0 * a + L1) * a + L2) * a + L3) * a + L4) * a + L5) * a + L6) * a + L7)
-    size = far if a > NEAR else near
-    return -size if x < ZERO else size
+    above = ((((P0 * q + P1) * q + P2) * q + P3) * q + P4) * q + P5
+    below = ((((Q0 * q + Q1) * q + Q2) * q + Q3) * q + Q4) * q + ONE
+    y = a * above / below
+    y = ONE if y > ONE else y
+    y = ONE if a > BEYOND else y
+    return -y if x < ZERO else y
 
 
 @compiled_parallel
@@ -171,7 +126,7 @@ def leaky_relu_grad_loop(g, x, result, negative_slope):
 def elu_loop(x, y, alpha):
     scale = F(alpha)
     for i in prange(x.size):
-        below = scale * exponential_less_one(ZERO if x[i] > ZERO else x[i])
+        below = scale * exp_less_one(ZERO if x[i] > ZERO else x[i])
         y[i] = x[i] if x[i] > ZERO else below
 
 
@@ -179,7 +134,7 @@ def elu_loop(x, y, alpha):
 def elu_grad_loop(g, x, result, alpha):
     scale = F(alpha)
     for i in prange(g.size):
-        below = g[i] * (scale * exponential(x[i]))
+        below = g[i] * (scale * exp(x[i]))
         result[i] = g[i] if x[i] > ZERO else below
 
 
@@ -201,7 +156,7 @@ def softplus_loop(x, y, beta, threshold):
     slope, straight = F(beta), F(threshold)
     for i in prange(x.size):
         z = slope * x[i]
-        bent = ((z if z > ZERO else ZERO) + log_of_one_plus(exponential(-abs(z)))) / slope
+        bent = ((z if z > ZERO else ZERO) + log_of_one_plus(exp(-abs(z)))) / slope
         y[i] = x[i] if z > straight else bent
 
 
@@ -223,7 +178,7 @@ def gelu_loop(x, y):
 @compiled_parallel
 def gelu_grad_loop(g, x, result):
     for i in prange(g.size):
-        density = exponential(-HALF * x[i] * x[i]) * DENSITY
+        density = exp(-HALF * x[i] * x[i]) * DENSITY
         result[i] = g[i] * (HALF * (ONE + error_function(x[i] * SQRT_HALF)) + x[i] * density)
 
 
@@ -254,7 +209,7 @@ def erf_loop(x, y):
 @compiled_parallel
 def erf_grad_loop(g, x, result):
     for i in prange(g.size):
-        result[i] = g[i] * (exponential(-x[i] * x[i]) * TWO_PER_SQRT_PI)
+        result[i] = g[i] * (exp(-x[i] * x[i]) * TWO_PER_SQRT_PI)
 
 
 def _of_one(loop, plain, x, *options):

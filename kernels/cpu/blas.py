@@ -6,9 +6,26 @@ beside two BLAS threads, 15 ms beside one.
 
 from __future__ import annotations
 
-from threadpoolctl import threadpool_limits
+from functools import cache
+
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from minidl.kernels.cpu.microkernel import LANES
+
+# What OpenBLAS calls its kernels for AVX-512. Those for small matrices read them as they lie, and use one thread.
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen5")
 
 
 def one_thread() -> None:
     """Limit the BLAS libraries loaded in this process to one thread, from now on."""
     threadpool_limits(limits=1, user_api="blas")
+
+
+@cache
+def small_products() -> int:
+    """Up to how many multiplications NumPy's BLAS is to compute a product, because packing would cost more.
+
+    BLAS may have been built, or told (OPENBLAS_CORETYPE), to use narrower vectors than this processor has.
+    """
+    narrow = LANES > 8 and not any(library.get("architecture") in AVX512 for library in threadpool_info())
+    return 48**3 if narrow else 100**3

@@ -3,7 +3,8 @@
 The result and the gradient of the input are products of weights and windows (`conv_windows.py`): for a stride, the
 pixels of x that share a remainder modulo the stride are reached by the same taps, so that each such share is a
 product of its own. The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
-one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another.
+one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another. Most 3x3
+filters without stride take a way of their own (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.activation import relu as rectified
+from minidl.kernels.cpu import winograd
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
@@ -40,8 +41,10 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
     size = tuple([conv_output_size(*axis) for axis in zip(x.shape[2:], kernel, stride, padding, dilation)])
     y = empty((x.shape[0], weight.shape[0], *size))
     if groups > 1 and channels == 1:
-        depthwise(x, weight, bias, y, stride, padding, dilation)
-        return rectified(y) if relu else y
+        return depthwise(x, weight, bias, y, stride, padding, dilation, relu)
+    if winograd.suits(len(x), channels, outputs, size, kernel, stride, padding, dilation):
+        winograd.forward(x, weight, bias, y, padding, groups, relu)
+        return y
     shape = y.shape
     product = narrow_product if outputs <= NARROW else window_product
     pointwise = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0)
@@ -68,6 +71,11 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
     if groups > 1 and channels == 1:
         grad = empty(shape)
         depthwise_grad_input(g, weight, grad, stride, padding, dilation)
+        return grad
+    whole = g.shape[2:] == tuple([conv_output_size(*axis) for axis in zip(size, kernel, stride, padding, dilation)])
+    if whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation):
+        grad = empty(shape)
+        winograd.grad_input(g, weight, grad, padding, groups)
         return grad
     rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
     complete = all(len(share.taps) for share in rows + columns)
@@ -101,6 +109,9 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     grad = empty((g.shape[1], channels, *kernel_size))
     if groups > 1 and channels == 1:
         depthwise_grad_weight(g, x, grad, stride, padding, dilation)
+        return grad
+    if winograd.suits(len(g), channels, outputs, g.shape[2:], kernel_size, stride, padding, dilation, sums=True):
+        winograd.grad_weight(g, x, grad, padding, groups)
         return grad
     taps, columns = window_taps(kernel_size, padding, dilation), g.shape[3]
     pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]

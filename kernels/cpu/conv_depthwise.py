@@ -1,241 +1,162 @@
 """Depthwise convolution: every output sees one channel, so that there is no product of matrices to be made.
 
-A channel of a sample is copied, padded, to a *field*, in which strides are undone: row u and column v of the padded
-channel lie in the part (u mod row stride, v mod column stride), and each part keeps its rows in `pitch` floats. Then
-the outputs of a whole channel are one long run for every tap: run[q] += weight[tap] * field[place of the tap + q].
-The few sums that fall between two rows are not used. The gradients run the same way backwards.
+Each number is used a few times only: memory is the ceiling, if the sums do not cost more. 3 x 3 and 5 x 5 windows, one
+or two apart, are summed from x to y in registers by the steps of `conv_rows.py`; the gradient of the input is the same
+convolution with the weights turned round or, for windows two apart, a step of its own. All others take the loops of
+`conv_fields.py`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import (
-    copy_lanes,
-    copy_padded,
-    dot_lanes,
-    sum_taps,
-    take_every,
-    workspace,
-    zero_lanes,
-)
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu import conv_fields
+from minidl.kernels.cpu.activation import relu as rectified
+from minidl.kernels.cpu.conv_rows import KINDS, convolve_rows, correlate_row, correlate_rows, spread_rows, sum_lanes
+from minidl.kernels.cpu.conv_tiles import workspace, zero_lanes
+from minidl.kernels.cpu.microkernel import LANES, address
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 
-
-class Field(NamedTuple):
-    """How a channel lies in its field; every number is an int."""
-
-    multiplier: int  # outputs of a channel
-    row_stride: int
-    column_stride: int
-    row_padding: int
-    column_padding: int
-    lines: int  # rows of a part
-    pitch: int  # columns of a part
-    rows: int  # of the outputs
-    columns: int
-    size: int  # floats of the field
-    run: int  # floats of a run, of which the outputs of each row begin `pitch` after those of the last
-    space: int  # floats of the field, a run and a row, each with room to write registers beyond its end
+NUMBERS = {(kind.kernel, kind.stride): number for number, kind in enumerate(KINDS)}
+GROUP = 16  # outputs whose weights' gradients are summed at a time: their planes are side by side in memory
+ZEROS = np.zeros(4 * LANES, np.float32)
 
 
-def field_of(multiplier, kernel_size, rows, columns, stride, padding, dilation) -> tuple[Field, np.ndarray]:
-    """The field for outputs of rows x columns, and where in it each tap of the first window lies: (T,)."""
-    lines = rows + (kernel_size[0] - 1) * dilation[0] // stride[0]
-    pitch = columns + (kernel_size[1] - 1) * dilation[1] // stride[1]
-    part = lines * pitch
-    places = []
-    for i, j in np.ndindex(kernel_size):
-        (down, u), (right, v) = divmod(i * dilation[0], stride[0]), divmod(j * dilation[1], stride[1])
-        places.append((u * stride[1] + v) * part + down * pitch + right)
-    size, run = stride[0] * stride[1] * part + 2 * COLUMNS, rows * pitch + 2 * COLUMNS
-    space = size + run + pitch * stride[1] + 4 * COLUMNS
-    field = Field(
-        multiplier, stride[0], stride[1], padding[0], padding[1], lines, pitch, rows, columns, size, run, space
-    )
-    return field, np.array(places, np.int64)
+def kind_of(kernel_size, stride, dilation) -> int | None:
+    """The index in KINDS of the step for these windows, if there is one."""
+    if kernel_size[0] != kernel_size[1] or stride[0] != stride[1] or dilation != (1, 1):
+        return None
+    return NUMBERS.get((kernel_size[0], stride[0]))
 
 
-def depthwise(x, weight, bias, y, stride, padding, dilation):
-    """Fill y (N, C m, H', W') with the convolution of x (N, C, H, W) with weight (C m, 1, kh, kw)."""
-    field, places = field_of(y.shape[1] // x.shape[1], weight.shape[2:], *y.shape[2:], stride, padding, dilation)
-    flat = weight.reshape(weight.shape[0], -1)
-    space = scratch(field, x.shape[0] * x.shape[1])
-    parallel(convolve_channels, x, flat, flat[:, 0].copy() if bias is None else bias, int(bias is not None), places, y,
-             space, field)
+def threads_for(planes) -> int:
+    return min(get_num_threads(), planes.shape[0] * planes.shape[1])
+
+
+def depthwise(x, weight, bias, y, stride, padding, dilation, relu):
+    """Fill y (N, C m, H', W') with the convolution of x (N, C, H, W) with weight (C m, 1, kh, kw), and return it."""
+    kind = kind_of(weight.shape[2:], stride, dilation)
+    if kind is None:
+        conv_fields.depthwise(x, weight, bias, y, stride, padding, dilation)
+        return rectified(y) if relu else y
+    flat = weight.reshape(-1)
+    parallel(convolve_planes, x, flat, flat if bias is None else bias, int(bias is not None),
+             np.float32(0 if relu else -np.inf), ZEROS, y, threads_for(y),
+             (kind, KINDS[kind].rows, stride[0], *padding, KINDS[kind].kernel**2, 1, y.shape[1] // x.shape[1]))
+    return y
 
 
 def depthwise_grad_input(g, weight, grad, stride, padding, dilation):
     """Fill grad (N, C, H, W) for g (N, C m, H', W')."""
-    field, places = field_of(g.shape[1] // grad.shape[1], weight.shape[2:], *g.shape[2:], stride, padding, dilation)
-    parallel(spread_channels, g, weight.reshape(weight.shape[0], -1), places, grad,
-             scratch(field, grad.shape[0] * grad.shape[1]), field)
+    kind, multiplier = kind_of(weight.shape[2:], stride, dilation), g.shape[1] // grad.shape[1]
+    if kind is None:
+        conv_fields.depthwise_grad_input(g, weight, grad, stride, padding, dilation)
+    elif stride == (1, 1):
+        turned = np.ascontiguousarray(weight.reshape(len(weight), -1)[:, ::-1]).reshape(-1)
+        last = KINDS[kind].kernel - 1
+        parallel(convolve_planes, g, turned, turned, 0, np.float32(-np.inf), ZEROS, grad, threads_for(grad),
+                 (kind, KINDS[kind].rows, 1, last - padding[0], last - padding[1], (last + 1)**2, multiplier, 1))
+    else:
+        parallel(spread_planes, g, weight.reshape(-1), ZEROS, grad, threads_for(grad),
+                 (kind, KINDS[kind].rows, *padding, KINDS[kind].kernel**2, multiplier))
 
 
 def depthwise_grad_weight(g, x, grad, stride, padding, dilation):
     """Fill grad (C m, 1, kh, kw) for g (N, C m, H', W') and x (N, C, H, W)."""
-    field, places = field_of(g.shape[1] // x.shape[1], grad.shape[2:], *g.shape[2:], stride, padding, dilation)
-    parallel(correlate_channels, g, x, places, grad.reshape(grad.shape[0], -1), scratch(field, x.shape[1]), field)
-
-
-def scratch(field: Field, items: int) -> np.ndarray:
-    return workspace(min(get_num_threads(), items), field.space)
-
-
-@compiled_parallel
-def convolve_channels(x, weight, bias, has_bias, places, y, space, field):
-    threads, items = space.shape[0], x.shape[0] * x.shape[1]
-    for thread in prange(threads):
-        for item in range(items * thread // threads, items * (thread + 1) // threads):
-            convolve_channel(x, weight, bias, has_bias, places, y, space, thread * field.space, field, item)
-
-
-@compiled
-def convolve_channel(x, weight, bias, has_bias, places, y, space, start, field, item):
-    fill_field(x, item, space, start, field)
-    run, outputs, taps = start + field.size, weight.shape[0], len(places)
-    length = (field.rows - 1) * field.pitch + field.columns
-    for m in range(field.multiplier):
-        o = item % x.shape[1] * field.multiplier + m
-        for q in range(0, length, 4 * LANES):
-            sum_taps(address(space, run + q), address(space, start + q), places, address(weight, o * taps),
-                     bias[o] if has_bias else np.float32(0))
-        place = (item // x.shape[1] * outputs + o) * field.rows * field.columns
-        copy_rows(space, run, field.pitch, y, place, field)
-
-
-@compiled
-def copy_rows(space, source, pitch, y, place, field):
-    """Copy the outputs of every row, by registers as long as these do not reach beyond the channel."""
-    numbers, target, end = space.reshape(-1), y.reshape(-1), place + field.rows * field.columns
-    for _ in range(field.rows):
-        for s in range(0, field.columns, LANES):
-            if place + s + LANES <= end:
-                copy_lanes(address(y, place + s), address(space, source + s))
-            else:
-                for j in range(s, min(s + LANES, field.columns)):
-                    target[place + j] = numbers[source + j]
-        source += pitch
-        place += field.columns
+    kind = kind_of(grad.shape[2:], stride, dilation)
+    if kind is None:
+        conv_fields.depthwise_grad_weight(g, x, grad, stride, padding, dilation)
+        return
+    block, rows = KINDS[kind].rows, g.shape[2]
+    sums = workspace(min(get_num_threads(), g.shape[1]), GROUP * KINDS[kind].kernel**2 * LANES)
+    parallel(correlate_planes, g, x, ZEROS, grad.reshape(len(grad), -1), sums,
+             (kind, block, rows - rows % block, stride[0], *padding, g.shape[1] // x.shape[1]))
 
 
 @compiled_parallel
-def spread_channels(g, weight, places, grad, space, field):
-    threads, items = space.shape[0], grad.shape[0] * grad.shape[1]
+def convolve_planes(x, weight, bias, has_bias, least, zeros, y, threads, geometry):
+    planes = y.shape[0] * y.shape[1]
     for thread in prange(threads):
-        for item in range(items * thread // threads, items * (thread + 1) // threads):
-            spread_channel(g, weight, places, grad, space, thread * field.space, field, item)
+        convolve_some(x, weight, bias, has_bias, least, zeros, y, geometry,
+                      planes * thread // threads, planes * (thread + 1) // threads)
 
 
 @compiled
-def spread_channel(g, weight, places, grad, space, start, field, item):
-    n, c = item // grad.shape[1], item % grad.shape[1]
-    flat, run = space.reshape(-1), start + field.size
-    length = (field.rows - 1) * field.pitch + field.columns
-    for k in range(0, field.size, LANES):
-        zero_lanes(address(space, start + k))
-    for m in range(field.multiplier):
-        o = c * field.multiplier + m
-        fill_run(g, n * g.shape[1] + o, space, run, field)
-        for t in range(len(places)):
-            add_scaled(flat, start + places[t], run, weight[o, t], length)
-    read_field(flat, start, grad[n, c], field)
+def convolve_some(x, weight, bias, has_bias, least, zeros, y, geometry, start, stop):
+    """Fill planes of y, each from `terms` planes of x; `share` planes of y see the same of x."""
+    kind, block, stride, top, left, taps, terms, share = geometry
+    height, width, rows, columns = x.shape[2], x.shape[3], y.shape[2], y.shape[3]
+    n, o = start // y.shape[1], start % y.shape[1]
+    for plane in range(start, stop):
+        first, channel = bias[o] if has_bias else np.float32(0), o // share if share > 1 else o * terms
+        for k in range(terms):
+            source = address(x, (n * x.shape[1] + channel + k) * height * width)
+            factors = address(weight, (o * terms + k) * taps)
+            for r in range(0, rows, block):
+                for s in range(0, columns, LANES):
+                    convolve_rows(
+                        kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0), factors,
+                        first, least, address(y, (plane * rows + r) * columns + s), columns, rows - r, columns - s, k,
+                    )
+        o += 1
+        if o == y.shape[1]:
+            n, o = n + 1, 0
 
 
 @compiled_parallel
-def correlate_channels(g, x, places, grad, space, field):
-    threads, channels = space.shape[0], x.shape[1]
+def spread_planes(g, weight, zeros, grad, threads, geometry):
+    planes = grad.shape[0] * grad.shape[1]
     for thread in prange(threads):
-        for c in range(channels * thread // threads, channels * (thread + 1) // threads):
-            correlate_channel(g, x, places, grad, space, thread * field.space, field, c)
+        spread_some(g, weight, zeros, grad, geometry, planes * thread // threads, planes * (thread + 1) // threads)
 
 
 @compiled
-def correlate_channel(g, x, places, grad, space, start, field, c):
-    run, steps = start + field.size, (field.rows * field.pitch + LANES - 1) // LANES
-    for o in range(c * field.multiplier, (c + 1) * field.multiplier):
-        for t in range(len(places)):
-            grad[o, t] = 0
-    for n in range(x.shape[0]):
-        fill_field(x, n * x.shape[1] + c, space, start, field)
-        for o in range(c * field.multiplier, (c + 1) * field.multiplier):
-            fill_run(g, n * g.shape[1] + o, space, run, field)
-            for t in range(len(places)):
-                total = dot_lanes(address(space, run), address(space, start + places[t]), steps)
-                if total != total:  # a NaN or Inf in between two rows, times 0
-                    total = correlate_rows(space.reshape(-1), run, start + places[t], field)
-                grad[o, t] += total
+def spread_some(g, weight, zeros, grad, geometry, start, stop):
+    """Fill planes of the input's gradient, for windows two apart, from the planes of g that saw them."""
+    kind, block, top, left, taps, multiplier = geometry
+    rows, columns, height, width = g.shape[2], g.shape[3], grad.shape[2], grad.shape[3]
+    c = start % grad.shape[1]
+    for plane in range(start, stop):
+        target = address(grad, plane * height * width)
+        for k in range(multiplier):
+            source = address(g, (plane * multiplier + k) * rows * columns)
+            factors = address(weight, (c * multiplier + k) * taps)
+            for r in range(top // 2, (height - 1 + top) // 2 + 1, block):
+                for s in range(left // 2, (width - 1 + left) // 2 + 1, LANES):
+                    spread_rows(kind, source, rows, columns, r, s, address(zeros, 0), factors, target, height, width,
+                                2 * r - top, 2 * s - left, k)
+        c = c + 1 if c + 1 < grad.shape[1] else 0
+
+
+@compiled_parallel
+def correlate_planes(g, x, zeros, grad, sums, geometry):
+    threads, outputs = sums.shape[0], g.shape[1]
+    for thread in prange(threads):
+        for o in range(outputs * thread // threads, outputs * (thread + 1) // threads, GROUP):
+            stop = min(o + GROUP, outputs * (thread + 1) // threads)
+            correlate_group(g, x, zeros, grad, sums, thread * sums.shape[1], geometry, o, stop)
 
 
 @compiled
-def correlate_rows(space, run, place, field):
-    total = np.float32(0)
-    for r in range(field.rows):
-        for s in range(r * field.pitch, r * field.pitch + field.columns):
-            total += space[run + s] * space[place + s]
-    return total
-
-
-@compiled
-def fill_field(x, channel, space, start, field):
-    """Copy a channel of x to the parts of its field, with zeros where windows leave it."""
-    height, width = x.shape[2], x.shape[3]
-    place, line = start, start + field.size + field.run
-    for u in range(field.row_stride):
-        for v in range(field.column_stride):
-            for i in range(field.lines):
-                row = i * field.row_stride + u - field.row_padding
-                source = (channel * height + row) * width
-                if row < 0 or row >= height:
-                    for k in range(0, field.pitch, LANES):
-                        zero_lanes(address(space, place + k))
-                elif field.column_stride == 1:
-                    copy_padded(x, source, width, -field.column_padding, space, place, field.pitch)
-                else:
-                    copy_padded(x, source, width, -field.column_padding, space, line, field.pitch * field.column_stride)
-                    take_every(space, line + v, field.column_stride, place, field.pitch)
-                place += field.pitch
-    for k in range(0, 2 * COLUMNS, LANES):
-        zero_lanes(address(space, place + k))
-
-
-@compiled
-def fill_run(g, channel, space, run, field):
-    """Copy a channel of g so that its rows lie as far apart as the field's, with zeros in between."""
-    for r in range(field.rows):
-        source = (channel * field.rows + r) * field.columns
-        copy_padded(g, source, field.columns, 0, space, run + r * field.pitch, field.pitch)
-    zero_lanes(address(space, run + field.rows * field.pitch))
-
-
-@compiled
-def read_field(space, start, channel, field):
-    """The reverse of fill_field: every pixel of the channel from its place, 0 where no window came."""
-    height, width = channel.shape
-    for h in range(height):
-        line, u = (h + field.row_padding) // field.row_stride, (h + field.row_padding) % field.row_stride
-        for v in range(min(width, field.column_stride)):
-            k, step = (v + field.column_padding) // field.column_stride, field.column_stride
-            part = u * step + (v + field.column_padding) % step
-            place = start + (part * field.lines + line) * field.pitch + k
-            count = (width - 1 - v) // step + 1
-            known = max(0, min(count, field.pitch - k)) if line < field.lines else 0
-            if step == 1:
-                for j in range(known):
-                    channel[h, j] = space[place + j]
-            else:
-                for j in range(known):
-                    channel[h, v + j * step] = space[place + j]
-            for j in range(known, count):
-                channel[h, v + j * step] = 0
-
-
-@compiled
-def add_scaled(space, place, source, factor, length):
-    target, values = space[place:place + length], space[source:source + length]
-    for q in range(length):
-        target[q] += factor * values[q]
+def correlate_group(g, x, zeros, grad, sums, place, geometry, start, stop):
+    """The gradients of the weights of some outputs: for each tap a register of sums over all samples."""
+    kind, block, whole, stride, top, left, share = geometry
+    height, width, rows, columns, size = x.shape[2], x.shape[3], g.shape[2], g.shape[3], grad.shape[1] * LANES
+    for k in range(0, (stop - start) * size, LANES):
+        zero_lanes(address(sums, place + k))
+    for n in range(g.shape[0]):
+        for o in range(start, stop):
+            source = address(x, (n * x.shape[1] + (o // share if share > 1 else o)) * height * width)
+            seen, totals = (n * g.shape[1] + o) * rows * columns, address(sums, place + (o - start) * size)
+            for r in range(0, whole, block):
+                for s in range(0, columns, LANES):
+                    correlate_rows(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                                   address(g, seen + r * columns + s), columns, columns - s, totals)
+            for r in range(whole, rows):
+                for s in range(0, columns, LANES):
+                    correlate_row(kind, source, height, width, r * stride - top, s * stride - left, address(zeros, 0),
+                                  address(g, seen + r * columns + s), columns, columns - s, totals)
+    for o in range(start, stop):
+        for t in range(grad.shape[1]):
+            grad[o, t] = sum_lanes(address(sums, place + (o - start) * size + t * LANES))

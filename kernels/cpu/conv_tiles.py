@@ -1,8 +1,6 @@
-"""Vector instructions that the convolutions share: tiles of any height, copies and transposes of whole registers.
+"""Vector instructions that the convolutions share: copies and transposes of whole registers, sums over taps.
 
-The tile of `microkernel.py` has ROWS rows. A convolution with 32 or 64 outputs would leave a good part of its last
-tile empty, so that here the height is chosen: `balanced_rows` cuts m rows into panels of equal height, and
-`multiply_rows` holds one loop for each height. Read `microkernel.py` first, `conv_windows.py` next.
+Read `microkernel.py` first, whose tiles of any height they use, and `conv_windows.py` next.
 """
 
 from __future__ import annotations
@@ -27,12 +25,6 @@ LINE = 16  # floats of a cache line
 _local = threading.local()
 
 
-def balanced_rows(m: int) -> int:
-    """The height, at most ROWS, of the fewest panels of one height that hold m rows."""
-    panels = -(-m // ROWS)
-    return -(-m // panels)
-
-
 def workspace(threads: int, size: int) -> np.ndarray:
     """Scratch memory (threads, size), kept for this Python thread so that its pages stay mapped."""
     kept = getattr(_local, "array", None)
@@ -42,25 +34,8 @@ def workspace(threads: int, size: int) -> np.ndarray:
 
 
 @intrinsic
-def multiply_rows(typing_context, rows, a, b, c, depth, stride, accumulate):
-    """c[i * stride + j] = (that if accumulate else 0) + sum over k of a[k * rows + i] * b[k * COLUMNS + j], i < rows.
-
-    For 1 <= rows <= ROWS; otherwise as `microkernel.multiply_panels`.
-    """
-
-    def generate(context, builder, signature, arguments):
-        rows, a, b, c, depth, stride, accumulate = arguments
-        for height in _each_height(builder, rows):
-            tile = _sum_over_depth(builder, height, a, b, depth, [ir.Constant(_VECTOR, [0.0] * LANES)] * height)
-            _store_or_add(builder, tile, c, stride, accumulate)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, _POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
-
-
-@intrinsic
 def multiply_finished(typing_context, rows, a, b, c, depth, stride, accumulate, bias, floor):
-    """`multiply_rows` with bias[i] added to row i, and no number of the sums below `floor`; a NaN stays.
+    """`microkernel.multiply_rows` with bias[i] added to row i, and no number of the sums below `floor`; a NaN stays.
 
     c is fetched while the products are summed, so that the stores at the end need not wait for it.
     """

@@ -18,14 +18,12 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels.cpu.conv_tiles import (
-    balanced_rows,
     copy_lanes,
     fetch_line,
-    multiply_rows,
     transpose_lanes,
     workspace,
 )
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, balanced_rows, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
 DEPTH = 384  # positions summed in one pass

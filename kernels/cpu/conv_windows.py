@@ -21,8 +21,8 @@ from numba import prange
 from minidl.kernels.cpu.conv_filters import pack_weights
 from minidl.kernels.cpu.conv_masks import copy_first, spread_first
 from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import balanced_rows, multiply_finished, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
+from minidl.kernels.cpu.conv_tiles import multiply_finished, workspace
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, balanced_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 
 DEPTH = 768  # products summed in one pass: a panel of weights this deep stays in the first-level cache

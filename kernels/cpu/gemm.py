@@ -1,40 +1,29 @@
 """C = A B, with bias and ReLU on the way out: the matrix product behind linear layers, matmul and convolutions.
 
-Read microkernel.py and panels.py first. The product is cut so that each part of the data is read again while it is
-still in a near cache: DEPTH steps of k at a time, so that a panel of A (ROWS x DEPTH) stays in the first-level cache
-while it meets BLOCK_COLUMNS columns of B, which stay with their block of C in the second. All panels of a part of
-A and B are packed first, then the blocks of C are computed one by one, by any number of threads: every number of C
-is summed in the same order whoever computes it, so that its bits do not depend on the threads.
+Read microkernel.py and panels.py first. Each thread computes a block of C of its own, DEPTH steps of k at a time:
+a panel of B (DEPTH x COLUMNS) stays in the first-level cache while all the panels of A (ROWS x DEPTH each) pass by,
+which stay in the second. It packs both itself just before it needs them, or reads the matrix as it lies where that
+is as fast. Every number of C is summed in one order, which follows from the depth alone: whoever computes it, its
+bits do not depend on the threads. Read linear.py next.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 
 import numba
 import numpy as np
 
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, multiply_left, multiply_panels, multiply_top
-from minidl.kernels.cpu.panels import pack
-from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, parallel
+from minidl.kernels.cpu.blas import small_products
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, multiply_tile
+from minidl.kernels.cpu.panels import ROOM, pack_columns, pack_rows, panel_of
+from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
-HALF = COLUMNS // 2
-DEPTH = 512  # steps of k in one go
-BLOCK_ROWS = 16 * ROWS  # the block of C that one task computes
-BLOCK_COLUMNS = 8 * COLUMNS
-PART_ROWS = 12 * BLOCK_ROWS  # the part of A, of B and of the depth that is packed at once
-PART_COLUMNS = 8 * BLOCK_COLUMNS
-PART_DEPTH = 2 * DEPTH
-
-
-@compiled
-def pack_block(source, start, step, depth_step, count, depth, wide, panels, at):
-    """Pack all panels of `count` rows (or columns) by `depth` steps, one panel behind the other."""
-    full = COLUMNS if wide else ROWS
-    for first in range(0, count, full):
-        width = min(full, count - first)
-        pack(source, start + first * step, step, depth_step, width, depth, wide, panels, at + first * depth)
+DEPTH = 384  # steps of k in one go, at most
+BLOCK_ROWS = 32 * ROWS  # rows of A whose panels are kept, at most
+GROUP = 4 * COLUMNS  # columns of B that are packed at a time
+NEAR = 512  # a step through a matrix of so many numbers or fewer costs no more than one through a panel
+PACK_A, PACK_B = 0.35, 0.6  # what it costs to pack a panel of A or of B, in products of two panels
 
 
 @compiled
@@ -60,35 +49,6 @@ def add_tile(tile, c, at, stride, rows, columns, accumulate):
 
 
 @compiled
-def multiply_block(a, a_at, b, b_at, c, at, stride, rows, columns, depth, accumulate, last,
-                   bias, bias_at, relu, tile):
-    """One block of C from packed panels, DEPTH steps of k at the most.
-
-    A tile that is not full is computed beside C where the micro-kernel would write on what belongs to others.
-    """
-    for i in range(0, rows, ROWS):
-        height = min(ROWS, rows - i)
-        a_panel = address(a, a_at + i * depth)
-        for j in range(0, columns, COLUMNS):
-            width = min(COLUMNS, columns - j)
-            b_panel, c_at = address(b, b_at + j * depth), at + i * stride + j
-            half = width <= HALF
-            beside = width != COLUMNS and not (width == HALF and height == ROWS)
-            target, target_stride = (address(tile, 0), COLUMNS) if beside else (address(c, c_at), stride)
-            add = accumulate and not beside
-            if half:
-                multiply_left(a_panel, b_panel, target, depth, target_stride, add)
-            elif height == ROWS:
-                multiply_panels(a_panel, b_panel, target, depth, target_stride, add)
-            else:
-                multiply_top(a_panel, b_panel, target, depth, target_stride, add, height)
-            if beside:
-                add_tile(tile, c, c_at, stride, height, width, accumulate)
-            if last and (bias_at >= 0 or relu):
-                finish(c, c_at, stride, height, width, bias, bias_at + j if bias_at >= 0 else -1, relu)
-
-
-@compiled
 def even(total, largest, multiple):
     """The size, a multiple of `multiple`, of equal pieces of `total` that are not above `largest` (a multiple, too)."""
     pieces = (total + largest - 1) // largest
@@ -96,144 +56,129 @@ def even(total, largest, multiple):
 
 
 @compiled
-def block_sizes(rows, columns):
-    """Rows and columns of the blocks of C: halved while there are too few of them to share out evenly."""
-    high, wide = BLOCK_ROWS, BLOCK_COLUMNS
-    while -(-rows // high) * -(-columns // wide) < 8 and (high > 4 * ROWS or wide > 4 * COLUMNS):
-        if high > 4 * ROWS:
-            high //= 2
-        else:
-            wide //= 2
-    return even(rows, high, ROWS), even(columns, wide, COLUMNS)
+def share(total, pieces, piece):
+    """Where piece number `piece` of `total` begins, cut into pieces as equal as can be."""
+    return total * piece // pieces
 
 
 @compiled
-def part_at(index, m, n, k):
-    """Part `index` of the product: first row, rows, first column, columns, first k, depth, depth of a block."""
+def multiply_block(a, a_at, a_row, a_step, a_lies, b, b_at, b_column, b_step, b_lies, c, at, stride, rows, columns, k,
+                   bias, bias_at, relu, a_panels, b_panels, tile):
+    """rows x columns numbers of C from c[at] on, over the whole depth: the first steps store, the later ones add.
+
+    A tile that is not full is computed beside C where the micro-kernel would write on what belongs to others.
+    """
+    panels = -(-rows // ROWS)
     step = even(k, DEPTH, LANES)
-    part_depth = PART_DEPTH // DEPTH * step
-    rows_parts, depth_parts = -(-m // PART_ROWS), -(-k // part_depth)
-    row, index = index % rows_parts * PART_ROWS, index // rows_parts
-    first, column = index % depth_parts * part_depth, index // depth_parts * PART_COLUMNS
-    rows, columns = min(PART_ROWS, m - row), min(PART_COLUMNS, n - column)
-    return row, rows, column, columns, first, min(part_depth, k - first), step
+    for k0 in range(0, k, step):
+        depth, accumulate, last = min(step, k - k0), k0 > 0, k0 + step >= k
+        if not a_lies:
+            pack_rows(a, a_at + k0 * a_step, a_row, a_step, rows, depth, a_panels)
+        for j in range(0, columns, COLUMNS):
+            width = min(COLUMNS, columns - j)
+            beside = width < COLUMNS
+            b_start = b_at + j * b_column + k0 * b_step
+            if beside and b_lies:
+                pack_columns(b, b_start, b_column, b_step, width, depth, b_panels)
+            elif not b_lies and j % GROUP == 0:
+                pack_columns(b, b_start, b_column, b_step, min(GROUP, columns - j), depth, b_panels)
+            b_here, b_distance = address(b_panels, 0 if b_lies else j % GROUP * depth), COLUMNS
+            if b_lies and not beside:
+                b_here, b_distance = address(b, b_start), b_step
+            for p in range(panels):
+                first, height, a_panel = panel_of(rows, depth, p)
+                c_at = at + first * stride + j
+                if a_lies:
+                    a_here, row, distance = address(a, a_at + first * a_row + k0 * a_step), a_row, a_step
+                else:
+                    a_here, row, distance = address(a_panels, a_panel), 1, height
+                target, target_stride = (address(tile, 0), COLUMNS) if beside else (address(c, c_at), stride)
+                multiply_tile(height, a_here, row, distance, b_here, b_distance, target, target_stride, depth,
+                              accumulate and not beside)
+                if beside:
+                    add_tile(tile, c, c_at, stride, height, width, accumulate)
+                if last and (bias_at >= 0 or relu):
+                    finish(c, c_at, stride, height, width, bias, bias_at + j if bias_at >= 0 else -1, relu)
 
 
 @compiled
-def count_parts(m, n, k):
-    """How many parts `part_at` knows of: for each part of the columns and of the depth, all parts of the rows."""
-    part_depth = PART_DEPTH // DEPTH * even(k, DEPTH, LANES)
-    return -(-m // PART_ROWS) * -(-n // PART_COLUMNS) * -(-k // part_depth)
+def grid(m, n, a_lies, b_lies, threads):
+    """Into how many parts to cut rows and columns of C for so many threads: the cheapest for the busiest thread.
+
+    Each part packs its panels of A and B itself, so that more rows of parts pack B more often.
+    """
+    best, best_cost = (1, 1), np.inf
+    for down in range(1, threads + 1):
+        across = max(1, min(threads // down, -(-n // COLUMNS)))
+        a_panels, b_panels = -(-m // (down * ROWS)), -(-n // (across * COLUMNS))
+        cost = a_panels * b_panels + (0 if a_lies else PACK_A * a_panels) + (0 if b_lies else PACK_B * b_panels)
+        if down <= m and cost < best_cost:
+            best, best_cost = (down, across), cost
+    return best
 
 
 @compiled
-def count_packings(part):
-    """How many tasks pack this part: a block of A or of B by one block of depth each; B's serve all parts below."""
-    row, rows, column, columns, first, depth, step = part
-    high, wide = block_sizes(rows, columns)
-    return -(-depth // step) * (-(-rows // high) + (-(-columns // wide) if row == 0 else 0))
-
-
-@compiled
-def pack_task(task, part, a, a_at, a_step, a_depth_step, b, b_at, b_step, b_depth_step, a_panels, b_panels):
-    """Pack one block of A or of B; each block of depth of the panels follows on the last."""
-    row, rows, column, columns, first, depth, step = part
-    high, wide = block_sizes(rows, columns)
-    depth_blocks, row_blocks = -(-depth // step), -(-rows // high)
-    k, block = task % depth_blocks * step, task // depth_blocks
-    count = min(step, depth - k)
-    if block < row_blocks:
-        i = block * high
-        start = a_at + (row + i) * a_step + (first + k) * a_depth_step
-        padded = -(-rows // ROWS) * ROWS
-        height, at = min(high, rows - i), k * padded + i * count
-        pack_block(a, start, a_step, a_depth_step, height, count, False, a_panels, at)
-    else:
-        j = (block - row_blocks) * wide
-        start = b_at + (column + j) * b_step + (first + k) * b_depth_step
-        padded = -(-columns // COLUMNS) * COLUMNS
-        width, at = min(wide, columns - j), k * padded + j * count
-        pack_block(b, start, b_step, b_depth_step, width, count, True, b_panels, at)
-
-
-@compiled
-def count_blocks(part):
-    """How many blocks of C a part has: one task each."""
-    row, rows, column, columns, first, depth, step = part
-    high, wide = block_sizes(rows, columns)
-    return -(-rows // high) * -(-columns // wide)
-
-
-@compiled
-def multiply_task(task, part, a_panels, b_panels, c, c_at, n, k, bias, use_bias, relu):
-    """Compute one block of C over the whole depth of the part: the first step of k stores, the later ones add."""
-    row, rows, column, columns, first, depth, step = part
-    high, wide = block_sizes(rows, columns)
-    row_blocks = -(-rows // high)
-    i, j = task % row_blocks * high, task // row_blocks * wide
-    height, width = min(high, rows - i), min(wide, columns - j)
-    a_padded, b_padded = -(-rows // ROWS) * ROWS, -(-columns // COLUMNS) * COLUMNS
-    at = c_at + (row + i) * n + column + j
-    bias_at = column + j if use_bias else -1
+def multiply_task(task, down, across, a, a_starts, a_row, a_step, a_lies, b, b_starts, b_column, b_step, b_lies,
+                  c, m, n, k, bias, use_bias, relu):
+    """One part of one of the products: part task % (down * across), row by row, of product task // (down * across)."""
+    item, part = task // (down * across), task % (down * across)
+    first, end = share(m, down, part // across), share(m, down, part // across + 1)
+    b_panels = -(-n // COLUMNS)
+    left = share(b_panels, across, part % across) * COLUMNS
+    columns = min(n, share(b_panels, across, part % across + 1) * COLUMNS) - left
+    step, depth = even(end - first, BLOCK_ROWS, ROWS), even(k, DEPTH, LANES)
+    a_panels = np.empty(1 if a_lies else step * depth + (step // ROWS + 1) * ROOM, np.float32)
+    b_panels = np.empty((COLUMNS if b_lies else min(GROUP, columns + COLUMNS)) * depth, np.float32)
     tile = np.empty(ROWS * COLUMNS, np.float32)
-    for k0 in range(0, depth, step):
-        count = min(step, depth - k0)
-        a_at, b_at = k0 * a_padded + i * count, k0 * b_padded + j * count
-        multiply_block(a_panels, a_at, b_panels, b_at, c, at, n, height, width, count, first + k0 > 0,
-                       first + k0 + count == k, bias, bias_at, relu, tile)
+    for i in range(first, end, step):
+        multiply_block(a, a_starts[item] + i * a_row, a_row, a_step, a_lies,
+                       b, b_starts[item] + left * b_column, b_column, b_step, b_lies,
+                       c, (item * m + i) * n + left, n, min(step, end - i), columns, k,
+                       bias, left if use_bias else -1, relu, a_panels, b_panels, tile)
 
 
 @compiled
-def product_serial(a, a_at, a_step, a_depth_step, b, b_at, b_step, b_depth_step, c, c_at, m, n, k,
-                   bias, use_bias, relu, a_panels, b_panels):
-    """The product of a matrix in the flat array a, from a_at on, and one in b, into c: see `gemm` and `flat`."""
-    for index in range(count_parts(m, n, k)):
-        part = part_at(index, m, n, k)
-        for task in range(count_packings(part)):
-            pack_task(task, part, a, a_at, a_step, a_depth_step, b, b_at, b_step, b_depth_step, a_panels, b_panels)
-        for task in range(count_blocks(part)):
-            multiply_task(task, part, a_panels, b_panels, c, c_at, n, k, bias, use_bias, relu)
+def lies_well(distance, uses):
+    """Whether to read a matrix as it lies: its lines share places in the cache, or its panels are not used often."""
+    return distance <= NEAR or uses <= 2
+
+
+@compiled
+def products_serial(a, a_starts, a_row, a_step, b, b_starts, b_column, b_step, c, m, n, k, bias, use_bias, relu):
+    """One product for each of the starts in the flat arrays a and b, into c: see `gemm` and `flat`."""
+    a_lies = lies_well(max(a_row, a_step), -(-n // COLUMNS))
+    b_lies = b_column == 1 and lies_well(b_step, -(-m // ROWS))
+    for item in range(len(a_starts)):
+        multiply_task(item, 1, 1, a, a_starts, a_row, a_step, a_lies, b, b_starts, b_column, b_step, b_lies,
+                      c, m, n, k, bias, use_bias, relu)
 
 
 @compiled_parallel
-def product_parallel(a, a_at, a_step, a_depth_step, b, b_at, b_step, b_depth_step, c, c_at, m, n, k,
-                     bias, use_bias, relu, a_panels, b_panels):
-    """`product_serial` by several threads: first all pack, then all multiply."""
-    for index in range(count_parts(m, n, k)):
-        part = part_at(index, m, n, k)
-        for i in numba.prange(count_packings(part)):
-            task = np.int64(i)  # one type for all callers of the task, or each is compiled twice
-            pack_task(task, part, a, a_at, a_step, a_depth_step, b, b_at, b_step, b_depth_step, a_panels, b_panels)
-        for i in numba.prange(count_blocks(part)):
-            task = np.int64(i)
-            multiply_task(task, part, a_panels, b_panels, c, c_at, n, k, bias, use_bias, relu)
-
-
-@compiled_parallel
-def products_parallel(a, a_starts, a_step, a_depth_step, b, b_starts, b_step, b_depth_step, c, m, n, k,
-                      bias, use_bias, relu, sizes):
-    """One product for each of the starts in A and B, each by one thread."""
-    for i in numba.prange(len(a_starts)):
-        item = np.int64(i)
-        a_panels, b_panels = np.empty(sizes[0], np.float32), np.empty(sizes[1], np.float32)
-        product_serial(a, a_starts[item], a_step, a_depth_step, b, b_starts[item], b_step, b_depth_step,
-                       c, item * m * n, m, n, k, bias, use_bias, relu, a_panels, b_panels)
+def products_parallel(a, a_starts, a_row, a_step, b, b_starts, b_column, b_step, c, m, n, k, bias, use_bias, relu,
+                      threads):
+    """`products_serial` by several threads: each takes whole products, or a part of the block of C of each."""
+    a_lies = lies_well(max(a_row, a_step), -(-n // COLUMNS))
+    b_lies = b_column == 1 and lies_well(b_step, -(-m // ROWS))
+    down, across = grid(m, n, a_lies, b_lies, -(-threads // len(a_starts)))
+    for i in numba.prange(len(a_starts) * down * across):
+        task = np.int64(i)  # one type for all callers of the task, or it is compiled twice
+        multiply_task(task, down, across, a, a_starts, a_row, a_step, a_lies, b, b_starts, b_column, b_step, b_lies,
+                      c, m, n, k, bias, use_bias, relu)
 
 
 _NO_BIAS = empty(1)
-_NUMPY_UP_TO = 192**3  # multiplications
-_NUMPY_DEPTH, _NUMPY_ALONE = 256, 1 << 18
-_PARALLEL_FROM = 3 << 20
-_kept = threading.local()
+_ONE_START = np.zeros(1, np.int64)
+_PARALLEL_FROM = 3 << 19  # multiplications
+_BLAS_DEPTH, _BLAS_ALONE = 256, 1 << 18
 
 
 def chosen(m: int, n: int, k: int) -> str:
     """Who multiplies (m, k) by (k, n): "gemm", the loops of this file, or "numpy", the BLAS that NumPy brings.
 
-    Below some size packing costs more than it gains, and BLAS has kernels that do without. It is trusted with a
-    large depth only where OpenBLAS stays on one thread: beyond, how it cuts the sums over k depends on the threads.
+    BLAS is trusted with a large depth only where OpenBLAS stays on one thread: beyond, how it cuts the sums over k
+    depends on its threads.
     """
-    limit = _NUMPY_UP_TO if k <= _NUMPY_DEPTH else min(_NUMPY_UP_TO, _NUMPY_ALONE)
+    limit = small_products() if k <= _BLAS_DEPTH else min(_BLAS_ALONE, small_products())
     return "numpy" if m * n * k <= limit or m == 1 or n == 1 else "gemm"
 
 
@@ -245,16 +190,23 @@ def gemm(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None, relu: boo
     (m, k), n = a.shape, b.shape[1]
     if chosen(m, n, k) == "numpy":
         return _finished(a.dot(b), bias, relu)  # the same product as np.matmul, half a microsecond earlier
-    a, a_step, a_depth_step = flat(a)
-    b, b_depth_step, b_step = flat(b)
     c = empty((m, n))
-    arguments = (a, 0, a_step, a_depth_step, b, 0, b_step, b_depth_step, c.reshape(-1), 0, m, n, k,
-                 _NO_BIAS if bias is None else bias, bias is not None, relu, *workspaces(m, n, k))
-    if m * n * k < _PARALLEL_FROM:
-        product_serial(*arguments)
-    else:
-        parallel(product_parallel, *arguments)
+    _multiply(a, _ONE_START, b, _ONE_START, c, bias, relu)
     return c
+
+
+def _multiply(a, a_starts, b, b_starts, c, bias, relu):
+    """Fill c (..., M, N) with the products of a (..., M, K) and b (..., K, N) that start at a_starts and b_starts."""
+    m, k, n = *a.shape[-2:], b.shape[-1]
+    a, a_row, a_step = flat(a)
+    b, b_step, b_column = flat(b)
+    arguments = (a, a_starts, a_row, a_step, b, b_starts, b_column, b_step, c.reshape(-1), m, n, k,
+                 _NO_BIAS if bias is None else bias, bias is not None, relu)
+    threads = get_num_threads()
+    if len(a_starts) * m * n * k < _PARALLEL_FROM or threads == 1:
+        products_serial(*arguments)
+    else:
+        parallel(products_parallel, *arguments, threads)
 
 
 def gemm_batched(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -262,19 +214,10 @@ def gemm_batched(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     m, k, n = *a.shape[-2:], b.shape[-1]
     leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     items = math.prod(leading)
-    if chosen(m, n, k) == "numpy" and items * m * n * k < _PARALLEL_FROM:
+    if items * m * n * k <= small_products():
         return np.matmul(a, b)
     c = empty((*leading, m, n))
-    if m * n * k >= 8 * _PARALLEL_FROM:
-        all_a, all_b = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in (a, b))
-        for index in np.ndindex(*leading):
-            c[index] = gemm(all_a[index], all_b[index])
-        return c
-    a_starts, b_starts = _starts(a, leading), _starts(b, leading)
-    a, a_step, a_depth_step = flat(a)
-    b, b_depth_step, b_step = flat(b)
-    parallel(products_parallel, a, a_starts, a_step, a_depth_step, b, b_starts, b_step, b_depth_step, c.reshape(-1),
-             m, n, k, _NO_BIAS, False, False, workspace_sizes(m, n, k))
+    _multiply(a, _starts(a, leading), b, _starts(b, leading), c, None, False)
     return c
 
 
@@ -289,25 +232,10 @@ def flat(x: np.ndarray) -> tuple[np.ndarray, int, int]:
     return x.copy().reshape(-1), columns, 1
 
 
-def workspace_sizes(m: int, n: int, k: int) -> tuple[int, int]:
-    """How many numbers the panels of A and those of B hold at the most."""
-    depth = min(k, PART_DEPTH) + PART_DEPTH // DEPTH * LANES
-    return depth * (min(m, PART_ROWS) + ROWS), depth * (min(n, PART_COLUMNS) + COLUMNS)
-
-
-def workspaces(m: int, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Memory for the panels of A and of B, kept by each Python thread from call to call (at most 13 + 10 MB)."""
-    a_size, b_size = workspace_sizes(m, n, k)
-    a_panels, b_panels = getattr(_kept, "panels", (_NO_BIAS, _NO_BIAS))
-    if a_panels.size < a_size or b_panels.size < b_size:
-        a_panels, b_panels = _kept.panels = empty(max(a_size, a_panels.size)), empty(max(b_size, b_panels.size))
-    return a_panels, b_panels
-
-
 def _starts(x: np.ndarray, leading: tuple[int, ...]) -> np.ndarray:
     """Where each matrix of x, broadcast to the leading axes, starts among the numbers of x."""
     size = x.shape[-2] * x.shape[-1]
-    return np.broadcast_to(np.arange(0, x.size, size).reshape(x.shape[:-2]), leading).ravel()
+    return np.broadcast_to(np.arange(0, x.size, size).reshape(x.shape[:-2]), leading).flatten()
 
 
 def _finished(c: np.ndarray, bias: np.ndarray | None, relu: bool) -> np.ndarray:

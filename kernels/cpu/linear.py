@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.kernels import reference
-from minidl.kernels.cpu.gemm import gemm, gemm_batched
+from minidl.kernels.cpu.gemm import chosen, gemm, gemm_batched
 from minidl.kernels.cpu.runtime import FLOAT32
 
 __all__ = ["linear", "linear_grad_input", "linear_grad_weight", "matmul"]
@@ -35,6 +35,8 @@ def linear_grad_weight(g, x):
 
 
 def matmul(x, y):
+    if type(x) is type(y) is np.ndarray and x.ndim == y.ndim == 2 and chosen(len(x), y.shape[1], len(y)) == "numpy":
+        return x.dot(y)  # the shortest way: small products take as long as the interpreter does
     if not _suited(x, y) or x.shape[-1] != y.shape[-2]:
         return reference.matmul(x, y)
     if y.ndim == 2 and (x.ndim == 2 or x.flags.c_contiguous):

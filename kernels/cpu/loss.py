@@ -8,14 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from minidl.kernels import reference
-from minidl.kernels.cpu.runtime import empty, fits, parallel
-from minidl.kernels.cpu.softmax import (
-    SMALL,
-    cross_entropy_grad_rows,
-    cross_entropy_grad_rows_parallel,
-    cross_entropy_rows,
-    cross_entropy_rows_parallel,
-)
+from minidl.kernels.cpu.runtime import empty, fits
+from minidl.kernels.cpu.softmax import cross_entropy_grad_rows, cross_entropy_rows, run
 
 __all__ = ["cross_entropy", "cross_entropy_grad"]
 
@@ -23,25 +17,19 @@ __all__ = ["cross_entropy", "cross_entropy_grad"]
 def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothing=0.0):
     if not _plain(logits, target, weight, label_smoothing):
         return reference.cross_entropy(logits, target, weight, ignore_index, label_smoothing)
-    labels, ignored = _labels(target, ignore_index)
-    losses, peak, log_sum = empty(len(logits)), empty((len(logits), 1)), empty((len(logits), 1))
-    _rows(logits, cross_entropy_rows, cross_entropy_rows_parallel, logits, labels, losses, peak.reshape(-1),
-          log_sum.reshape(-1))
-    if ignored is not None:
-        losses[ignored] = 0
-    return losses, peak, log_sum
+    losses, peak, log_sum = results = empty((3, len(logits)))
+    run(cross_entropy_rows, logits.size, logits, _labels(target), ignore_index, *results)
+    return losses, peak[:, None], log_sum[:, None]
 
 
 def cross_entropy_grad(g, logits, target, peak, log_sum, weight=None, ignore_index=-100, label_smoothing=0.0):
     if not _plain(logits, target, weight, label_smoothing) or g.dtype != np.float32 or not fits(peak, log_sum):
         return reference.cross_entropy_grad(g, logits, target, peak, log_sum, weight, ignore_index, label_smoothing)
-    labels, ignored = _labels(target, ignore_index)
     grad = empty(logits.shape)
-    slopes = np.array(g)  # g is often one number seen N times
-    if ignored is not None:
-        slopes[ignored] = 0
-    _rows(logits, cross_entropy_grad_rows, cross_entropy_grad_rows_parallel, slopes, logits, labels, peak.reshape(-1),
-          log_sum.reshape(-1), grad)
+    one = g.strides == (0,)  # the gradient of a mean or a sum: one number, seen N times
+    slopes = np.array(g[:1] if one else g)
+    run(cross_entropy_grad_rows, logits.size, slopes, 0 if one else 1, logits, _labels(target), ignore_index,
+        peak.reshape(-1), log_sum.reshape(-1), grad)
     return grad
 
 
@@ -49,17 +37,7 @@ def _plain(logits, target, weight, label_smoothing) -> bool:
     return weight is None and not label_smoothing and logits.ndim == 2 and fits(logits) and target.dtype.kind in "iu"
 
 
-def _labels(target, ignore_index):
-    """The classes as int64, class 0 where they are to be ignored, and where that is; None if nowhere."""
+def _labels(target):
+    """The classes as one kind of array: int64, in a row, writable."""
     labels = np.ascontiguousarray(target, np.int64)
-    ignored = labels == ignore_index
-    if not ignored.any():
-        return labels if labels.flags.writeable else labels.copy(), None
-    return np.where(ignored, 0, labels), ignored
-
-
-def _rows(logits, serial, several, *arguments):
-    if logits.size < SMALL:
-        serial(*arguments)
-    else:
-        parallel(several, *arguments)
+    return labels if labels.flags.writeable else labels.copy()

@@ -68,85 +68,103 @@ def address(typing_context, array, offset):
 
 
 @intrinsic
-def multiply_panels(typing_context, a, b, c, depth, stride, accumulate):
-    """c[i * stride + j] = (itself if accumulate else 0) + the sum over k of a[k * ROWS + i] * b[k * COLUMNS + j].
+def multiply_tile(typing_context, rows, a, a_row, a_step, b, b_step, c, stride, depth, accumulate):
+    """c[i * stride + j] = (itself if accumulate else 0) + sum over k of a[i * a_row + k * a_step] b[k * b_step + j].
 
-    For all i < ROWS, j < COLUMNS and k < depth; depth is at least 1. a, b and c are addresses of float32 numbers.
+    For all i < rows, j < COLUMNS and k < depth, where 1 <= rows <= ROWS and depth is at least 1. a, b and c are
+    addresses of float32 numbers. One loop for each number of rows; an address outside the tile is never read.
     """
 
     def generate(context, builder, signature, arguments):
-        _multiply(builder, ROWS, COLUMNS, *arguments)
+        _choose_rows(builder, *arguments)
         return context.get_dummy_value()
 
-    return types.void(_POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
+    counts = [types.intp] * 2
+    return types.void(types.intp, _POINTER, *counts, _POINTER, types.intp, _POINTER, *counts, types.intp), generate
 
 
 @intrinsic
-def multiply_top(typing_context, a, b, c, depth, stride, accumulate, rows):
-    """`multiply_panels` for the first `rows` rows alone, 1 <= rows < ROWS: the lower edge of a matrix."""
+def multiply_rows(typing_context, rows, a, b, c, depth, stride, accumulate):
+    """`multiply_tile` for panels: c[i * stride + j] = … + the sum over k of a[k * rows + i] * b[k * COLUMNS + j]."""
 
     def generate(context, builder, signature, arguments):
-        *arguments, rows = arguments
-        done = builder.append_basic_block("done")
-        choice = builder.switch(rows, done)
-        for height in range(1, ROWS):
-            builder.position_at_end(builder.append_basic_block(f"rows{height}"))
-            choice.add_case(_number(height), builder.block)
-            _multiply(builder, height, COLUMNS, *arguments)
-            builder.branch(done)
-        builder.position_at_end(done)
+        rows, a, b, c, depth, stride, accumulate = arguments
+        _choose_rows(builder, rows, a, _number(1), None, b, _number(COLUMNS), c, stride, depth, accumulate)
         return context.get_dummy_value()
 
-    return types.void(_POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp, types.intp), generate
+    return types.void(types.intp, _POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
 
 
-@intrinsic
-def multiply_left(typing_context, a, b, c, depth, stride, accumulate):
-    """`multiply_panels` for the first half of the columns alone: the right edge of a matrix, and narrow matrices."""
-
-    def generate(context, builder, signature, arguments):
-        _multiply(builder, ROWS, COLUMNS // 2, *arguments)
-        return context.get_dummy_value()
-
-    return types.void(_POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
+def balanced_rows(m: int) -> int:
+    """The height, at most ROWS, of the fewest panels of one height that hold m rows."""
+    panels = -(-m // ROWS)
+    return -(-m // panels)
 
 
-def _multiply(builder, rows, columns, a, b, c, depth, stride, accumulate):
-    tile = _sum_over_depth(builder, rows, columns, a, b, depth)
-    flag = builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))
-    with builder.if_else(flag) as (then, otherwise):
-        with then:
-            _store(builder, tile, c, stride, add=True)
-        with otherwise:
-            _store(builder, tile, c, stride, add=False)
+def _choose_rows(builder, rows, a, a_row, a_step, b, b_step, c, stride, depth, accumulate):
+    """Append a switch over all numbers of rows; a_step is that number itself if None."""
+    after = builder.append_basic_block("multiplied")
+    choice = builder.switch(rows, after)
+    for height in range(1, ROWS + 1):
+        block = builder.append_basic_block(f"rows{height}")
+        choice.add_case(_number(height), block)
+        builder.position_at_end(block)
+        _prefetch_tile(builder, height, c, stride)
+        step = _number(height) if a_step is None else a_step
+        tile = _sum_over_depth(builder, height, a, a_row, step, b, b_step, depth)
+        flag = builder.icmp_signed("!=", accumulate, ir.Constant(accumulate.type, 0))
+        with builder.if_else(flag) as (then, otherwise):
+            with then:
+                _store(builder, tile, c, stride, add=True)
+            with otherwise:
+                _store(builder, tile, c, stride, add=False)
+        builder.branch(after)
+    builder.position_at_end(after)
 
 
-def _sum_over_depth(builder, rows, columns, a, b, depth):
+def _sum_over_depth(builder, rows, a, a_row, a_step, b, b_step, depth):
     """Append the loop over k; the result is the tile, a list of rows of vectors."""
     before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("sum")
+    # x86 can add one or two distances to an address as it loads: a pointer for every third row is enough.
+    starts = [builder.gep(a, [builder.mul(a_row, _number(i))]) for i in range(0, rows, 3)]
     builder.branch(loop)
     builder.position_at_end(loop)
-    k = builder.phi(_INT)
-    sums = [[builder.phi(_VECTOR) for _ in range(columns // LANES)] for _ in range(rows)]
+    k, b_now, a_now = builder.phi(_INT), builder.phi(b.type), [builder.phi(a.type) for _ in starts]
+    sums = [[builder.phi(_VECTOR) for _ in range(0, COLUMNS, LANES)] for _ in range(rows)]
 
-    column, row = builder.mul(k, _number(ROWS)), builder.mul(k, _number(COLUMNS))
-    across = [_load(builder, b, builder.add(row, _number(j))) for j in range(0, columns, LANES)]
+    across = [_load(builder, b_now, _number(j)) for j in range(0, COLUMNS, LANES)]
     tile = []
     for i in range(rows):
-        down = _broadcast(builder, builder.load(builder.gep(a, [builder.add(column, _number(i))])))
+        number = builder.load(builder.gep(a_now[i // 3], [builder.mul(a_row, _number(i % 3))]))
+        down = _broadcast(builder, number)
         tile.append([_multiply_add(builder, down, b_part, c_part) for b_part, c_part in zip(across, sums[i])])
 
     following = builder.add(k, _number(1))
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    loop_variables = [(k, _number(0), following), (b_now, b, builder.gep(b_now, [b_step]))]
+    loop_variables += [(now, start, builder.gep(now, [a_step])) for now, start in zip(a_now, starts)]
     zero = ir.Constant(_VECTOR, [0.0] * LANES)
-    loop_variables = [(k, _number(0), following)]
     for row_sums, row_tile in zip(sums, tile):
         loop_variables += [(variable, zero, value) for variable, value in zip(row_sums, row_tile)]
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
     for variable, first, later in loop_variables:
         variable.add_incoming(first, before)
         variable.add_incoming(later, loop)
     builder.position_at_end(after)
     return tile
+
+
+def _prefetch_tile(builder, rows, c, stride):
+    """Ask for the lines of C before the loop, so that they have come from a far cache when it ends."""
+    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    name = "llvm.prefetch.p0"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer]), name)
+    for i in range(rows):
+        for j in [*range(0, COLUMNS, 16), COLUMNS - 1]:
+            place = builder.gep(c, [builder.add(builder.mul(stride, _number(i)), _number(j))])
+            options = [ir.Constant(integer, value) for value in (1, 3, 1)]  # to be written, to be kept, data
+            builder.call(function, [builder.bitcast(place, byte), *options])
 
 
 def _store(builder, tile, c, stride, add):

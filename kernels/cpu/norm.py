@@ -1,9 +1,10 @@
-"""Batch, layer and group normalisation: statistics in one pass over memory, result or gradient in a second.
+"""Normalisation as compiled loops that pass twice over the numbers: forward for the statistics and for the result,
+backward for the sums that the gradient needs and for the gradient.
 
-Both passes read memory from its first number to its last: planes (H, W) in the order in which they lie, each in
-blocks that fit the first cache. A block's mean, then its distances from it and their squares, are float32 sums; blocks
-are joined in float64 (Chan, Golub and LeVeque 1983), then the planes of a channel or group, always in one order.
-The formulas of the gradients stand in `../reference/norm.py`.
+Groups and rows are passed one at a time, so that the second pass finds them in the cache. The planes of a channel lie
+far apart: batch norm passes over whole arrays, in the order of memory. Numbers are summed in float32, BLOCK of them
+at most, and these sums in float64. For the variance, distances are taken from the mean of a first block, so that a
+mean far from zero costs no digits.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = [
     "batch_norm_inference_grad_weight", "group_norm", "group_norm_grad", "layer_norm", "layer_norm_grad",
 ]
 
-BLOCK = 2048  # numbers whose sums are float32
+BLOCK = 1024  # numbers whose sums are float32
 SMALL = 2**14  # numbers, below which one thread is faster than two
 PORTIONS = 16  # of the rows, whose weight gradients are summed apart
 SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in the same ones every time
@@ -28,96 +29,80 @@ SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in th
 def batch_norm(x, weight, bias, eps):
     if not _fit(x, weight, bias):
         return reference.batch_norm(x, weight, bias, eps)
-    mean, variance = _statistics(x, x.shape[1], x.shape[0], 1, x.shape[1])
-    scale = _scale(variance, eps)
-    y = _affine(x, mean, scale if weight is None else scale * weight, _or_constant(bias, 0, x.shape[1]))
+    y, mean, variance = empty(x.shape), empty(x.shape[1]), empty(x.shape[1])
+    _run(channels_forward, x.size, _planes(x), _or_constant(weight, 1, x.shape[1]), _or_constant(bias, 0, x.shape[1]),
+         float(eps), _planes(y), mean, variance)
     return y, mean, variance
 
 
 def batch_norm_grad(g, x, weight, mean, variance, eps):
     if not _fit(x, weight) or not fits(g, mean, variance):
         return reference.batch_norm_grad(g, x, weight, mean, variance, eps)
-    totals, dots = _dots(g, x, mean)
-    grad_x, grad_weight, grad_bias = empty(x.shape), empty(mean.shape), empty(mean.shape)
-    factor, slope, offset = empty((3, x.shape[1]))
-    channel_sums(totals, dots, x[:, 0].size, _or_constant(weight, 1, x.shape[1]), _scale(variance, eps), grad_weight,
-                 grad_bias, factor, slope, offset)
-    _run(x.size, planes_backward, planes_backward_parallel, _planes(g), _planes(x), mean, factor, slope, offset,
-         _planes(grad_x))
-    return grad_x, grad_weight, grad_bias
-
-
-def batch_norm_inference(x, weight, bias, mean, variance, eps):
-    if not _fit(x, weight, bias) or not fits(mean, variance):
-        return reference.batch_norm_inference(x, weight, bias, mean, variance, eps)
-    scale = _scale(variance, eps)
-    return _affine(x, mean, scale if weight is None else scale * weight, _or_constant(bias, 0, x.shape[1]))
-
-
-def batch_norm_inference_grad_input(g, weight, variance, eps):
-    if not _fit(g, weight) or not fits(variance):
-        return reference.batch_norm_inference_grad_input(g, weight, variance, eps)
-    scale, zero = _scale(variance, eps), np.zeros(g.shape[1], np.float32)
-    return _affine(g, zero, scale if weight is None else scale * weight, zero)
-
-
-def batch_norm_inference_grad_weight(g, x, mean, variance, eps):
-    if not _fit(x) or not fits(g, mean, variance):
-        return reference.batch_norm_inference_grad_weight(g, x, mean, variance, eps)
-    dots = _dots(g, x, mean)[1].sum(axis=0) * _scale(variance, eps)
-    return dots.astype(np.float32)
-
-
-def layer_norm(x, weight, bias, eps):
-    if not fits(*[array for array in (x, weight, bias) if array is not None]):
-        return reference.layer_norm(x, weight, bias, eps)
-    rows, length = x.shape
-    y, mean, variance = empty(x.shape), empty(rows), empty(rows)
-    _run(x.size, rows_forward, rows_forward_parallel, x, _or_constant(weight, 1, length), _or_constant(bias, 0, length),
-         eps, y, mean, variance)
-    return y, mean, variance
-
-
-def layer_norm_grad(g, x, weight, mean, variance, eps):
-    if not fits(*[array for array in (g, x, weight, mean, variance) if array is not None]):
-        return reference.layer_norm_grad(g, x, weight, mean, variance, eps)
-    grad_x, portions = empty(x.shape), min(PORTIONS, -(-len(x) // 8))
-    sums = np.zeros((2, portions, x.shape[1]), np.float32)
-    _run(x.size, rows_backward, rows_backward_parallel, g, x, _or_constant(weight, 1, x.shape[1]), mean,
-         _scale(variance, eps), grad_x, *sums)
-    grad_weight, grad_bias = sums.sum(axis=1)
-    return grad_x, grad_weight, grad_bias
+    grad, grad_weight, grad_bias = empty(x.shape), empty(x.shape[1]), empty(x.shape[1])
+    _run(channels_backward, x.size, _planes(g), _planes(x), _or_constant(weight, 1, x.shape[1]), mean, variance,
+         float(eps), _planes(grad), grad_weight, grad_bias)
+    return grad, grad_weight, grad_bias
 
 
 def group_norm(x, num_groups, weight, bias, eps):
     if not _fit(x, weight, bias):
         return reference.group_norm(x, num_groups, weight, bias, eps)
-    channels = x.shape[1] // num_groups
-    mean, variance = _statistics(x, x.shape[0] * num_groups, channels, channels, 1)
-    factor = _each_channel(_scale(variance, eps), channels, x)
-    shift = np.broadcast_to(_or_constant(bias, 0, x.shape[1]), factor.shape)
-    if weight is not None:
-        factor *= weight
-    y = _affine(x, np.repeat(mean, channels), factor.reshape(-1), shift.reshape(-1))
+    y, mean, variance = empty(x.shape), empty(x.shape[0] * num_groups), empty(x.shape[0] * num_groups)
+    _run(groups_forward, x.size, _planes(x), _or_constant(weight, 1, x.shape[1]), _or_constant(bias, 0, x.shape[1]),
+         float(eps), _planes(y), mean, variance)
     return y, mean, variance
 
 
 def group_norm_grad(g, x, num_groups, weight, mean, variance, eps):
     if not _fit(x, weight) or not fits(g, mean, variance):
         return reference.group_norm_grad(g, x, num_groups, weight, mean, variance, eps)
-    channels, scale = x.shape[1] // num_groups, _scale(variance, eps)
-    means, scales = np.repeat(mean, channels), _each_channel(scale, channels, x)
-    totals, dots = _dots(g, x, means)
-    weights = _or_constant(weight, 1, x.shape[1])
-    count = x.size // mean.size  # of numbers in a group
-    offset, slope = [-(part * weights).reshape(mean.size, channels).sum(axis=1) * scale / count
-                     for part in (totals, dots)]  # N * groups
-    slope *= scale * scale
-    grad_x = empty(x.shape)
-    vectors = [np.repeat(vector.astype(np.float32), channels) for vector in (slope, offset)]
-    _run(x.size, planes_backward, planes_backward_parallel, _planes(g), _planes(x), means,
-         (scales * weights).reshape(-1), *vectors, _planes(grad_x))
-    return grad_x, (dots * scales).sum(axis=0).astype(np.float32), totals.sum(axis=0).astype(np.float32)
+    grad, grad_weight, grad_bias = empty(x.shape), empty(x.shape[1]), empty(x.shape[1])
+    totals, dots = np.empty((2, *x.shape[:2]))
+    _run(groups_backward, x.size, _planes(g), _planes(x), _or_constant(weight, 1, x.shape[1]), mean, variance,
+         float(eps), _planes(grad), totals.reshape(-1), dots.reshape(-1))
+    grad_weight[:], grad_bias[:] = dots.sum(axis=0), totals.sum(axis=0)
+    return grad, grad_weight, grad_bias
+
+
+def batch_norm_inference(x, weight, bias, mean, variance, eps):
+    if not _fit(x, weight, bias) or not fits(mean, variance):
+        return reference.batch_norm_inference(x, weight, bias, mean, variance, eps)
+    return _affine(x, mean, _factor(weight, variance, eps), _or_constant(bias, 0, x.shape[1]))
+
+
+def batch_norm_inference_grad_input(g, weight, variance, eps):
+    if not _fit(g, weight) or not fits(variance):
+        return reference.batch_norm_inference_grad_input(g, weight, variance, eps)
+    zero = np.zeros(g.shape[1], np.float32)
+    return _affine(g, zero, _factor(weight, variance, eps), zero)
+
+
+def batch_norm_inference_grad_weight(g, x, mean, variance, eps):
+    if not _fit(x) or not fits(g, mean, variance):
+        return reference.batch_norm_inference_grad_weight(g, x, mean, variance, eps)
+    dots = np.empty(x.shape[:2])
+    _run(planes_dots, x.size, _planes(g), _planes(x), mean, dots.reshape(-1))
+    return (dots.sum(axis=0) / np.sqrt(variance + eps)).astype(np.float32)
+
+
+def layer_norm(x, weight, bias, eps):
+    if not _fit(x, weight, bias):
+        return reference.layer_norm(x, weight, bias, eps)
+    rows, length = x.shape
+    y, mean, variance = empty(x.shape), empty(rows), empty(rows)
+    _run(rows_forward, x.size, x, _or_constant(weight, 1, length), _or_constant(bias, 0, length), float(eps), y, mean,
+         variance)
+    return y, mean, variance
+
+
+def layer_norm_grad(g, x, weight, mean, variance, eps):
+    if not _fit(x, weight) or not fits(g, mean, variance):
+        return reference.layer_norm_grad(g, x, weight, mean, variance, eps)
+    grad, portions = empty(x.shape), min(PORTIONS, -(-len(x) // 8))
+    sums = np.zeros((2, portions, x.shape[1]), np.float32)
+    _run(rows_backward, x.size, g, x, _or_constant(weight, 1, x.shape[1]), mean, variance, float(eps), grad, *sums)
+    grad_weight, grad_bias = sums.sum(axis=1)
+    return grad, grad_weight, grad_bias
 
 
 def _fit(x, *vectors) -> bool:
@@ -132,43 +117,20 @@ def _or_constant(vector, constant, length):
     return np.full(length, constant, np.float32) if vector is None else vector
 
 
-def _each_channel(values, channels, x):
-    return np.repeat(values, channels).reshape(x.shape[:2])  # N * groups -> N, C
-
-
-def _scale(variance, eps):
-    return 1 / np.sqrt(variance + eps)
-
-
-def _run(work, serial, several, *arguments):
-    if work < SMALL:
-        serial(*arguments)
-    else:
-        parallel(several, *arguments)
-
-
-def _statistics(x, sets, members, set_step, member_step):
-    """Mean and variance of `sets` sets of planes: plane s set_step + i member_step belongs to set s, i < members."""
-    planes = _planes(x)
-    means, squares = np.empty((2, len(planes)))
-    _run(x.size, planes_statistics, planes_statistics_parallel, planes, means, squares)
-    mean, variance = empty(sets), empty(sets)
-    join_planes(means, squares, planes.shape[1], members, set_step, member_step, mean, variance)
-    return mean, variance
+def _factor(weight, variance, eps):
+    scale = 1 / np.sqrt(variance + eps)
+    return scale if weight is None else scale * weight
 
 
 def _affine(x, mean, factor, shift):
-    """(x - mean) factor + shift, the vectors one number a channel or one a plane."""
+    """(x - mean) factor + shift, the vectors one number a channel."""
     y = empty(x.shape)
-    _run(x.size, planes_affine, planes_affine_parallel, _planes(x), mean, factor, shift, _planes(y))
+    _run(planes_affine, x.size, _planes(x), mean, factor, shift, _planes(y))
     return y
 
 
-def _dots(g, x, mean):
-    """The sums of g and of g (x - mean) over each plane: (N, C) in float64."""
-    totals, dots = np.empty((2, x.shape[0], x.shape[1]))
-    _run(x.size, planes_dots, planes_dots_parallel, _planes(g), _planes(x), mean, totals.reshape(-1), dots.reshape(-1))
-    return totals, dots
+def _run(loop, work, *arguments):
+    parallel(loop, *arguments, limit=1 if work < SMALL else None)
 
 
 @compiled(fastmath=SUMS)
@@ -201,24 +163,23 @@ def dots_of(g, x, mean):
 
 
 @compiled
-def joined(count, mean, squares, x):
-    """Count, mean and squared distances from it, joined with those of the vector x."""
-    for start in range(0, x.size, BLOCK):
-        block = x[start:start + BLOCK]
-        origin = sum_of(block) / np.float32(block.size)  # the block's mean, but for the rounding of a sum far from 0
-        rest, block_squares = distances_of(block, origin)
-        rest = np.float64(rest) / block.size
-        block_mean = origin + rest
-        block_squares = block_squares - block.size * rest * rest
-        distance, total = block_mean - mean, count + block.size
-        mean += distance * block.size / total
-        squares += block_squares + distance * distance * count * block.size / total
-        count = total
-    return count, mean, squares
+def origin_of(x):
+    """A number near which those of a set may lie: the mean of its first block, up to rounding."""
+    block = x[:BLOCK]
+    return sum_of(block) / np.float32(block.size)
 
 
 @compiled
-def dots_joined(g, x, mean, total, dot):
+def distances_added(x, origin, total, squares):
+    for start in range(0, x.size, BLOCK):
+        part_total, part_squares = distances_of(x[start:start + BLOCK], origin)
+        total += part_total
+        squares += part_squares
+    return total, squares
+
+
+@compiled
+def dots_added(g, x, mean, total, dot):
     for start in range(0, g.size, BLOCK):
         part_total, part_dot = dots_of(g[start:start + BLOCK], x[start:start + BLOCK], mean)
         total += part_total
@@ -227,173 +188,185 @@ def dots_joined(g, x, mean, total, dot):
 
 
 @compiled
-def plane_statistics(plane, x, means, squares):
-    _, means[plane], squares[plane] = joined(0, 0.0, 0.0, x[plane])
+def moments(origin, total, squares, count):
+    """Mean and variance, from the sums of the distances from `origin` and of their squares."""
+    rest = total / count
+    variance = squares / count - rest * rest
+    return origin + rest, 0.0 if variance < 0 else variance
 
 
 @compiled
-def planes_statistics(x, means, squares):
-    for plane in range(len(x)):
-        plane_statistics(plane, x, means, squares)
+def affine(x, mean, factor, shift, y):
+    for i in range(x.size):
+        y[i] = (x[i] - mean) * factor + shift
+
+
+@compiled
+def backward(g, x, mean, factor, slope, offset, grad):
+    for i in range(g.size):
+        grad[i] = g[i] * factor + ((x[i] - mean) * slope + offset)
 
 
 @compiled_parallel
-def planes_statistics_parallel(x, means, squares):
-    for plane in prange(len(x)):
-        plane_statistics(plane, x, means, squares)
-
-
-@compiled
-def join_planes(means, squares, length, members, set_step, member_step, mean, variance):
-    for s in range(len(mean)):
-        average, total = 0.0, 0.0
-        for i in range(members):
-            average += means[s * set_step + i * member_step]
-        average /= members
-        for i in range(members):
-            plane = s * set_step + i * member_step
-            total += squares[plane] + length * (means[plane] - average) ** 2
-        mean[s], variance[s] = average, total / (members * length)
-
-
-@compiled
-def plane_affine(plane, x, mean, factor, shift, y):
-    c = plane % len(mean)
-    for i in range(x.shape[1]):
-        y[plane, i] = (x[plane, i] - mean[c]) * factor[c] + shift[c]
-
-
-@compiled
-def planes_affine(x, mean, factor, shift, y):
-    for plane in range(len(x)):
-        plane_affine(plane, x, mean, factor, shift, y)
+def channels_forward(x, weight, bias, eps, y, mean, variance):
+    planes, channels = len(x), len(mean)
+    totals, squares = np.empty((2, planes))
+    origins, scales = np.empty((2, channels), np.float32)
+    for c in range(channels):
+        origins[c] = origin_of(x[c])
+    for plane in prange(planes):
+        totals[plane], squares[plane] = distances_added(x[plane], origins[plane % channels], 0.0, 0.0)
+    for c in range(channels):
+        total, square = 0.0, 0.0
+        for plane in range(c, planes, channels):
+            total += totals[plane]
+            square += squares[plane]
+        mean[c], spread = moments(origins[c], total, square, planes // channels * x.shape[1])
+        variance[c], scales[c] = spread, weight[c] / np.sqrt(spread + eps)
+    for plane in prange(planes):
+        c = plane % channels
+        affine(x[plane], mean[c], scales[c], bias[c], y[plane])
 
 
 @compiled_parallel
-def planes_affine_parallel(x, mean, factor, shift, y):
-    for plane in prange(len(x)):
-        plane_affine(plane, x, mean, factor, shift, y)
-
-
-@compiled
-def plane_dots(plane, g, x, mean, totals, dots):
-    totals[plane], dots[plane] = dots_joined(g[plane], x[plane], mean[plane % len(mean)], 0.0, 0.0)
-
-
-@compiled
-def planes_dots(g, x, mean, totals, dots):
-    for plane in range(len(x)):
-        plane_dots(plane, g, x, mean, totals, dots)
-
-
-@compiled_parallel
-def planes_dots_parallel(g, x, mean, totals, dots):
-    for plane in prange(len(x)):
-        plane_dots(plane, g, x, mean, totals, dots)
-
-
-@compiled
-def channel_sums(totals, dots, count, weight, scale, grad_weight, grad_bias, factor, slope, offset):
-    """From the sums over planes (N, C): the gradients of weight and bias, and what planes_backward needs."""
-    for c in range(totals.shape[1]):
+def channels_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
+    planes, channels = len(x), len(mean)
+    count = planes // channels * x.shape[1]
+    totals, dots = np.empty((2, planes))
+    factors, slopes, offsets = np.empty((3, channels), np.float32)
+    for plane in prange(planes):
+        totals[plane], dots[plane] = dots_added(g[plane], x[plane], mean[plane % channels], 0.0, 0.0)
+    for c in range(channels):
         total, dot = 0.0, 0.0
-        for n in range(totals.shape[0]):
-            total += totals[n, c]
-            dot += dots[n, c]
-        wide = np.float64(scale[c])
-        grad_weight[c], grad_bias[c] = dot * wide, total
-        factor[c] = wide * weight[c]
-        slope[c] = -wide * weight[c] * dot * wide * wide / count
-        offset[c] = -wide * weight[c] * total / count
+        for plane in range(c, planes, channels):
+            total += totals[plane]
+            dot += dots[plane]
+        scale = 1 / np.sqrt(variance[c] + eps)
+        grad_weight[c], grad_bias[c], factors[c] = dot * scale, total, weight[c] * scale
+        slopes[c] = -weight[c] * dot * scale * scale * scale / count
+        offsets[c] = -weight[c] * total * scale / count
+    for plane in prange(planes):
+        c = plane % channels
+        backward(g[plane], x[plane], mean[c], factors[c], slopes[c], offsets[c], grad[plane])
 
 
 @compiled
-def plane_backward(plane, g, x, mean, factor, slope, offset, grad):
-    """grad = factor g + slope (x - mean) + offset."""
-    c = plane % len(mean)
-    for i in range(g.shape[1]):
-        grad[plane, i] = g[plane, i] * factor[c] + ((x[plane, i] - mean[c]) * slope[c] + offset[c])
-
-
-@compiled
-def planes_backward(g, x, mean, factor, slope, offset, grad):
-    for plane in range(len(x)):
-        plane_backward(plane, g, x, mean, factor, slope, offset, grad)
+def group_forward(group, channels, x, weight, bias, eps, y, mean, variance):
+    first = group * channels  # the group's first plane
+    origin, total, squares = origin_of(x[first]), 0.0, 0.0
+    for plane in range(first, first + channels):
+        total, squares = distances_added(x[plane], origin, total, squares)
+    mean[group], spread = moments(origin, total, squares, channels * x.shape[1])
+    variance[group], scale = spread, 1 / np.sqrt(spread + eps)
+    for plane in range(first, first + channels):
+        c = plane % len(weight)
+        affine(x[plane], mean[group], np.float32(scale * weight[c]), bias[c], y[plane])
 
 
 @compiled_parallel
-def planes_backward_parallel(g, x, mean, factor, slope, offset, grad):
+def groups_forward(x, weight, bias, eps, y, mean, variance):
+    for group in prange(len(mean)):
+        group_forward(group, len(x) // len(mean), x, weight, bias, eps, y, mean, variance)
+
+
+@compiled
+def group_backward(group, channels, g, x, weight, mean, variance, eps, grad, totals, dots):
+    """Leaves in totals and dots the sums, over each plane, of g and of g (x - mean) / sqrt(variance + eps)."""
+    first, count = group * channels, channels * x.shape[1]
+    centre, scale, total, dot = mean[group], 1 / np.sqrt(variance[group] + eps), 0.0, 0.0
+    for plane in range(first, first + channels):
+        plane_total, plane_dot = dots_added(g[plane], x[plane], centre, 0.0, 0.0)
+        totals[plane], dots[plane] = plane_total, plane_dot * scale
+        total += plane_total * weight[plane % len(weight)]
+        dot += plane_dot * weight[plane % len(weight)]
+    slope, offset = np.float32(-dot * scale * scale * scale / count), np.float32(-total * scale / count)
+    for plane in range(first, first + channels):
+        factor = np.float32(scale * weight[plane % len(weight)])
+        backward(g[plane], x[plane], centre, factor, slope, offset, grad[plane])
+
+
+@compiled_parallel
+def groups_backward(g, x, weight, mean, variance, eps, grad, totals, dots):
+    for group in prange(len(mean)):
+        group_backward(group, len(x) // len(mean), g, x, weight, mean, variance, eps, grad, totals, dots)
+
+
+@compiled_parallel
+def planes_affine(x, mean, factor, shift, y):
     for plane in prange(len(x)):
-        plane_backward(plane, g, x, mean, factor, slope, offset, grad)
+        c = plane % len(mean)
+        affine(x[plane], mean[c], factor[c], shift[c], y[plane])
+
+
+@compiled_parallel
+def planes_dots(g, x, mean, dots):
+    for plane in prange(len(x)):
+        _, dots[plane] = dots_added(g[plane], x[plane], mean[plane % len(mean)], 0.0, 0.0)
 
 
 @compiled
 def row_forward(row, x, weight, bias, eps, y, mean, variance):
-    count, average, squares = joined(0, 0.0, 0.0, x[row])
-    mean[row], variance[row] = average, squares / count
-    scale = np.float32(1 / np.sqrt(squares / count + eps))
+    origin = origin_of(x[row])
+    total, squares = distances_added(x[row], origin, 0.0, 0.0)
+    mean[row], spread = moments(origin, total, squares, x.shape[1])
+    variance[row], centre, scale = spread, mean[row], np.float32(1 / np.sqrt(spread + eps))
     for i in range(x.shape[1]):
-        y[row, i] = (x[row, i] - mean[row]) * scale * weight[i] + bias[i]
-
-
-@compiled
-def rows_forward(x, weight, bias, eps, y, mean, variance):
-    for row in range(x.shape[0]):
-        row_forward(row, x, weight, bias, eps, y, mean, variance)
+        y[row, i] = (x[row, i] - centre) * scale * weight[i] + bias[i]
 
 
 @compiled_parallel
-def rows_forward_parallel(x, weight, bias, eps, y, mean, variance):
+def rows_forward(x, weight, bias, eps, y, mean, variance):
     for row in prange(x.shape[0]):
         row_forward(row, x, weight, bias, eps, y, mean, variance)
 
 
 @compiled(fastmath=SUMS)
 def weighted_dots_of(g, weight, x, mean):
-    """The sum of h = g weight and of h (x - mean)."""
+    """The sums of h = g weight and of h (x - mean)."""
     total, dot = np.float32(0), np.float32(0)
     for i in range(g.size):
-        total += g[i] * weight[i]
-        dot += g[i] * weight[i] * (x[i] - mean)
+        h = g[i] * weight[i]
+        total += h
+        dot += h * (x[i] - mean)
     return total, dot
 
 
 @compiled
-def weighted_backward(g, weight, x, mean, scale, slope, offset, grad, grad_weight, grad_bias):
+def weighted_dots_added(g, weight, x, mean):
+    total, dot = 0.0, 0.0
+    for start in range(0, g.size, BLOCK):
+        stop = start + BLOCK
+        part_total, part_dot = weighted_dots_of(g[start:stop], weight[start:stop], x[start:stop], mean)
+        total += part_total
+        dot += part_dot
+    return total, dot
+
+
+@compiled
+def weighted_backward(g, weight, x, mean, scale, slope, offset, grad):
     for i in range(g.size):
-        normalised = (x[i] - mean) * scale
-        grad[i] = g[i] * weight[i] * scale + (normalised * slope + offset)
-        grad_weight[i] += g[i] * normalised
+        grad[i] = g[i] * weight[i] * scale + ((x[i] - mean) * slope + offset)
+
+
+@compiled
+def add_row(g, x, mean, scale, grad_weight, grad_bias):
+    for i in range(g.size):
+        grad_weight[i] += g[i] * ((x[i] - mean) * scale)
         grad_bias[i] += g[i]
 
 
 @compiled
-def row_backward(row, g, x, weight, mean, scale, grad, grad_weight, grad_bias):
-    length, total, dot = g.shape[1], 0.0, 0.0
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
-        part_total, part_dot = weighted_dots_of(g[row, start:stop], weight[start:stop], x[row, start:stop], mean[row])
-        total += part_total
-        dot += part_dot
-    slope, offset = -dot * scale[row] * scale[row] / length, -total * scale[row] / length
-    weighted_backward(g[row], weight, x[row], mean[row], scale[row], np.float32(slope), np.float32(offset), grad[row],
-                      grad_weight, grad_bias)
-
-
-@compiled
-def portion_backward(portion, g, x, weight, mean, scale, grad, grad_weight, grad_bias):
-    portions = len(grad_weight)
-    for row in range(len(g) * portion // portions, len(g) * (portion + 1) // portions):
-        row_backward(row, g, x, weight, mean, scale, grad, grad_weight[portion], grad_bias[portion])
-
-
-@compiled
-def rows_backward(g, x, weight, mean, scale, grad, grad_weight, grad_bias):
-    for portion in range(len(grad_weight)):
-        portion_backward(portion, g, x, weight, mean, scale, grad, grad_weight, grad_bias)
+def row_backward(row, g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
+    length, scale = g.shape[1], 1 / np.sqrt(variance[row] + eps)
+    total, dot = weighted_dots_added(g[row], weight, x[row], mean[row])
+    slope, offset = np.float32(-dot * scale * scale * scale / length), np.float32(-total * scale / length)
+    weighted_backward(g[row], weight, x[row], mean[row], np.float32(scale), slope, offset, grad[row])
+    add_row(g[row], x[row], mean[row], np.float32(scale), grad_weight, grad_bias)
 
 
 @compiled_parallel
-def rows_backward_parallel(g, x, weight, mean, scale, grad, grad_weight, grad_bias):
-    for portion in prange(len(grad_weight)):
-        portion_backward(portion, g, x, weight, mean, scale, grad, grad_weight, grad_bias)
+def rows_backward(g, x, weight, mean, variance, eps, grad, grad_weight, grad_bias):
+    portions = len(grad_weight)
+    for portion in prange(portions):
+        for row in range(len(g) * portion // portions, len(g) * (portion + 1) // portions):
+            row_backward(row, g, x, weight, mean, variance, eps, grad, grad_weight[portion], grad_bias[portion])

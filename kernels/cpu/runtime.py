@@ -15,19 +15,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import event
 
 from minidl.kernels.cpu import team
 from minidl.kernels.cpu.blas import one_thread
-from minidl.kernels.cpu.memory import keep_freed_memory
+from minidl.kernels.cpu.cache import kept_on_disk
+from minidl.kernels.memory import FLOAT32, empty
 from minidl.kernels.threads import get_num_threads, set_num_threads
 
 __all__ = ["compiled", "compiled_parallel", "empty", "fits", "get_num_threads", "not_yet_loaded", "parallel",
            "set_num_threads", "silence"]
 
-FLOAT32 = np.dtype(np.float32)
 # What a loop may do with rounding: fused multiply-add, divisions by a reciprocal, no care for the sign of zero. Not
 # among them: leave to assume that there is no NaN or Inf ("nnan", "ninf"), and to change the order of sums ("reassoc").
 FLAGS = frozenset({"contract", "arcp", "nsz"})
@@ -59,7 +58,7 @@ def _decorated(function: Callable | None, options: dict[str, Any]) -> Callable:
     if function is None:
         return lambda function: _decorated(function, options)
     options = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": set(FLAGS), **options}
-    loop = team.kept_on_disk(numba.njit, function, **options)
+    loop = kept_on_disk(function, **options)
     if options.get("parallel"):
         _parallel_loops.append(loop)
     return loop
@@ -130,11 +129,6 @@ def fits(*arrays: Any) -> bool:
     return True
 
 
-def empty(shape: Any) -> np.ndarray:
-    """A float32 array for a result, not yet filled."""
-    return np.empty(shape, FLOAT32)
-
-
 def silence() -> None:
     """Say nothing when kernels are compiled, as `minidl warmup` does, which shows a bar."""
     _announced.set()
@@ -155,7 +149,6 @@ class _Announcement(event.Listener):
 
 
 event.register("numba:compile", _Announcement())
-keep_freed_memory()
 one_thread()
 team.enlist()
 atexit.register(_let_helpers_rest)

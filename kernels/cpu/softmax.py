@@ -7,8 +7,6 @@ formulas are these. `loss.py` calls the loops of cross_entropy: Numba's cache wa
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
@@ -17,6 +15,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels import reference
+from minidl.kernels.cpu.exponential import exp
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
 
 __all__ = ["log_softmax", "log_softmax_grad", "softmax", "softmax_grad"]
@@ -24,119 +23,102 @@ __all__ = ["log_softmax", "log_softmax_grad", "softmax", "softmax_grad"]
 LANES = 16  # LLVM splits a vector where the processor's registers are shorter
 SMALL = 2**13  # numbers, below which one thread is faster than two
 SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in the same ones every time
-LOG2_E = np.float32(1 / math.log(2))
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)  # n times the first is exact
-SMALLEST = np.float32(-87.33)  # e to it is nearly 2^-126, the smallest number with all of its digits
-ROUNDER = np.float32(1.5 * 2**23 + 127)  # adding it rounds to a whole number n, and leaves n + 127 in the lowest bits
 
 
 def softmax(x, dim):
     if not _last(x, dim):
         return reference.softmax(x, dim)
-    return _rows(softmax_rows, softmax_rows_parallel, x)
+    return _rows(softmax_rows, x)
 
 
 def softmax_grad(g, y, dim):
     if not _last(y, dim) or not fits(g):
         return reference.softmax_grad(g, y, dim)
-    return _rows(softmax_grad_rows, softmax_grad_rows_parallel, g, y)
+    return _rows(softmax_grad_rows, g, y)
 
 
 def log_softmax(x, dim):
     if not _last(x, dim):
         return reference.log_softmax(x, dim)
-    return _rows(log_softmax_rows, log_softmax_rows_parallel, x)
+    return _rows(log_softmax_rows, x)
 
 
 def log_softmax_grad(g, y, dim):
     if not _last(y, dim) or not fits(g):
         return reference.log_softmax_grad(g, y, dim)
-    return _rows(log_softmax_grad_rows, log_softmax_grad_rows_parallel, g, y)
+    return _rows(log_softmax_grad_rows, g, y)
 
 
 def _last(x, dim) -> bool:
     return fits(x) and dim in (-1, x.ndim - 1)
 
 
-def _rows(serial, several, *arrays):
+def _rows(loop, *arrays):
     """The result of a loop over the rows (last axes) of arrays of one shape."""
     result = empty(arrays[0].shape)
     rows = [array.reshape(-1, array.shape[-1]) for array in (*arrays, result)]
-    if result.size < SMALL:
-        serial(*rows)
-    else:
-        parallel(several, *rows)
+    run(loop, result.size, *rows)
     return result
 
 
-@intrinsic
-def largest_lane(typing_context, x):
-    """The largest of at least LANES numbers x; a nan is passed over.
-
-    LLVM keeps the order of comparisons, for the sake of nan, and so does not vectorise a loop that seeks the largest.
-    """
-
-    def generate(context, builder, signature, arguments):
-        x = make_array(signature.args[0])(context, builder, arguments[0])
-        length, size = builder.extract_value(x.shape, 0), ir.Constant(ir.IntType(64), LANES)
-        last = builder.sub(length, size)  # the last vector ends with x, over part of the one before
-        best = cgutils.alloca_once_value(builder, _load(builder, x.data, last))
-        with cgutils.for_range_slice(builder, ir.Constant(ir.IntType(64), 0), last, size) as (start, _):
-            value, before = _load(builder, x.data, start), builder.load(best)
-            builder.store(builder.select(builder.fcmp_ordered(">", value, before), value, before), best)
-        lanes = builder.load(best)
-        for half in (LANES // 2 >> i for i in range(LANES.bit_length() - 1)):
-            places = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [(lane + half) % LANES for lane in range(LANES)])
-            other = builder.shuffle_vector(lanes, lanes, places)
-            lanes = builder.select(builder.fcmp_ordered(">", other, lanes), other, lanes)
-        return builder.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
-
-    return types.float32(x), generate
+def run(loop, work, *arguments):
+    parallel(loop, *arguments, limit=1 if work < SMALL else None)
 
 
-def _load(builder, data, start):
+def largest_step(count: int):
+    """For vectors that are compared `count` at a time, so that none waits for the one before: the largest number."""
+
+    @intrinsic
+    def largest(typing_context, x):
+        """The largest of at least `count` LANES numbers x; a nan is passed over.
+
+        LLVM keeps the order of comparisons, for the sake of nan, and so does not vectorise a loop that seeks the
+        largest.
+        """
+
+        def generate(context, builder, signature, arguments):
+            x = make_array(signature.args[0])(context, builder, arguments[0])
+            length, size = builder.extract_value(x.shape, 0), ir.Constant(ir.IntType(64), count * LANES)
+            last = builder.sub(length, size)  # the last vectors end with x, over part of those before
+            bests = [cgutils.alloca_once_value(builder, _load(builder, x.data, last, number))
+                     for number in range(count)]
+            with cgutils.for_range_slice(builder, ir.Constant(ir.IntType(64), 0), last, size) as (start, _):
+                for number, best in enumerate(bests):
+                    builder.store(_larger(builder, _load(builder, x.data, start, number), builder.load(best)), best)
+            lanes = builder.load(bests[0])
+            for best in bests[1:]:
+                lanes = _larger(builder, builder.load(best), lanes)
+            for half in (LANES // 2 >> i for i in range(LANES.bit_length() - 1)):
+                places = [(lane + half) % LANES for lane in range(LANES)]
+                mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), places)
+                lanes = _larger(builder, builder.shuffle_vector(lanes, lanes, mask), lanes)
+            return builder.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
+
+        return types.float32(x), generate
+
+    return largest
+
+
+def _larger(builder, value, before):
+    return builder.select(builder.fcmp_ordered(">", value, before), value, before)
+
+
+def _load(builder, data, start, number):
+    place = builder.add(start, ir.Constant(ir.IntType(64), number * LANES))
     kind = ir.VectorType(ir.FloatType(), LANES).as_pointer()
-    return builder.load(builder.bitcast(builder.gep(data, [start]), kind), align=4)
+    return builder.load(builder.bitcast(builder.gep(data, [place]), kind), align=4)
 
 
-@intrinsic
-def shifted_bits(typing_context, number):
-    """The bits of a float32, moved up by 23: from where a large number keeps its units to where the exponent is."""
-
-    def generate(context, builder, signature, arguments):
-        word = ir.IntType(32)
-        bits = builder.shl(builder.bitcast(arguments[0], word), ir.Constant(word, 23))
-        return builder.bitcast(bits, ir.FloatType())
-
-    return types.float32(types.float32), generate
-
-
-@compiled(forceinline=True)
-def exp(x):
-    """e^x for x up to 88, to 2 units in the last place; what is smaller than 2^-126 counts as 0.
-
-    e^x = 2^n e^r, with n a whole number and |r| <= ln(2) / 2. There (e^r - 1 - r) / r^2 is the polynomial that agrees
-    with it at the five Chebyshev points.
-    """
-    bounded = SMALLEST if x < SMALLEST else x  # nan stays nan
-    rounded = bounded * LOG2_E + ROUNDER
-    n = rounded - ROUNDER
-    r = bounded - n * LN2_HIGH - n * LN2_LOW
-    p = np.float32(0.0013926184)
-    p = p * r + np.float32(0.008363179)
-    p = p * r + np.float32(0.041666556)
-    p = p * r + np.float32(0.16666576)
-    p = p * r + np.float32(0.5)
-    power = shifted_bits(rounded)  # 2^n
-    value = (p * (r * r) + r) * power + power
-    return np.float32(0) if x < SMALLEST else value
+largest_1, largest_4 = largest_step(1), largest_step(4)
 
 
 @compiled
 def largest_of(x):
     """The largest number of x; a nan may be passed over, since every sum of exponentials will meet it."""
+    if x.size >= 4 * LANES:
+        return largest_4(x)
     if x.size >= LANES:
-        return largest_lane(x)
+        return largest_1(x)
     peak = np.float32(-np.inf)
     for i in range(x.size):
         peak = x[i] if x[i] > peak else peak
@@ -179,117 +161,77 @@ def dot(x, y):
 
 
 @compiled
-def softmax_row(row, x, y):
-    share = 1 / exponentials(x[row], largest_of(x[row]), y[row])
-    for i in range(x.shape[1]):
-        y[row, i] *= share
+def scaled(y, factor):
+    for i in range(y.size):
+        y[i] *= factor
 
 
 @compiled
+def shifted(x, peak, log_sum, y):
+    for i in range(x.size):
+        y[i] = x[i] - peak - log_sum
+
+
+@compiled
+def softmax_backward(g, y, mean, grad):
+    for i in range(g.size):
+        grad[i] = y[i] * (g[i] - mean)
+
+
+@compiled
+def log_softmax_backward(g, y, total, grad):
+    for i in range(g.size):
+        grad[i] = g[i] - exp(y[i]) * total
+
+
+@compiled
+def shares(x, peak, log_sum, factor, y):
+    """y = factor e^(x - peak - log_sum)."""
+    for i in range(x.size):
+        y[i] = exp(x[i] - peak - log_sum) * factor
+
+
+@compiled_parallel
 def softmax_rows(x, y):
-    for row in range(len(x)):
-        softmax_row(row, x, y)
+    for row in prange(len(x)):
+        scaled(y[row], np.float32(1) / exponentials(x[row], largest_of(x[row]), y[row]))
 
 
 @compiled_parallel
-def softmax_rows_parallel(x, y):
-    for row in prange(len(x)):
-        softmax_row(row, x, y)
-
-
-@compiled
-def softmax_grad_row(row, g, y, grad):
-    mean = dot(g[row], y[row])
-    for i in range(g.shape[1]):
-        grad[row, i] = y[row, i] * (g[row, i] - mean)
-
-
-@compiled
 def softmax_grad_rows(g, y, grad):
-    for row in range(len(g)):
-        softmax_grad_row(row, g, y, grad)
+    for row in prange(len(g)):
+        softmax_backward(g[row], y[row], dot(g[row], y[row]), grad[row])
 
 
 @compiled_parallel
-def softmax_grad_rows_parallel(g, y, grad):
-    for row in prange(len(g)):
-        softmax_grad_row(row, g, y, grad)
-
-
-@compiled
-def log_softmax_row(row, x, y):
-    peak = largest_of(x[row])
-    log_sum = np.log(sum_of_exponentials(x[row], peak))
-    for i in range(x.shape[1]):
-        y[row, i] = x[row, i] - peak - log_sum
-
-
-@compiled
 def log_softmax_rows(x, y):
-    for row in range(len(x)):
-        log_softmax_row(row, x, y)
+    for row in prange(len(x)):
+        peak = largest_of(x[row])
+        shifted(x[row], peak, np.log(sum_of_exponentials(x[row], peak)), y[row])
 
 
 @compiled_parallel
-def log_softmax_rows_parallel(x, y):
-    for row in prange(len(x)):
-        log_softmax_row(row, x, y)
-
-
-@compiled
-def log_softmax_grad_row(row, g, y, grad):
-    total = sum_of(g[row])
-    for i in range(g.shape[1]):
-        grad[row, i] = g[row, i] - exp(y[row, i]) * total
-
-
-@compiled
 def log_softmax_grad_rows(g, y, grad):
-    for row in range(len(g)):
-        log_softmax_grad_row(row, g, y, grad)
-
-
-@compiled_parallel
-def log_softmax_grad_rows_parallel(g, y, grad):
     for row in prange(len(g)):
-        log_softmax_grad_row(row, g, y, grad)
-
-
-@compiled
-def cross_entropy_row(row, x, target, losses, peaks, log_sums):
-    peak = largest_of(x[row])
-    log_sum = np.log(sum_of_exponentials(x[row], peak))
-    peaks[row], log_sums[row] = peak, log_sum
-    losses[row] = log_sum - (x[row, target[row]] - peak)
-
-
-@compiled
-def cross_entropy_rows(x, target, losses, peaks, log_sums):
-    for row in range(len(x)):
-        cross_entropy_row(row, x, target, losses, peaks, log_sums)
+        log_softmax_backward(g[row], y[row], sum_of(g[row]), grad[row])
 
 
 @compiled_parallel
-def cross_entropy_rows_parallel(x, target, losses, peaks, log_sums):
+def cross_entropy_rows(x, target, ignore_index, losses, peaks, log_sums):
     for row in prange(len(x)):
-        cross_entropy_row(row, x, target, losses, peaks, log_sums)
-
-
-@compiled
-def cross_entropy_grad_row(row, g, x, target, peaks, log_sums, grad):
-    peak, log_sum, slope = peaks[row], log_sums[row], g[row]
-    for i in range(x.shape[1]):
-        grad[row, i] = exp(x[row, i] - peak - log_sum) * slope
-    grad[row, target[row]] -= slope
-
-
-@compiled
-def cross_entropy_grad_rows(g, x, target, peaks, log_sums, grad):
-    for row in range(len(x)):
-        cross_entropy_grad_row(row, g, x, target, peaks, log_sums, grad)
+        peak = largest_of(x[row])
+        log_sum = np.log(sum_of_exponentials(x[row], peak))
+        peaks[row], log_sums[row] = peak, log_sum
+        label = target[row]
+        losses[row] = np.float32(0) if label == ignore_index else log_sum - (x[row, label] - peak)
 
 
 @compiled_parallel
-def cross_entropy_grad_rows_parallel(g, x, target, peaks, log_sums, grad):
+def cross_entropy_grad_rows(g, step, x, target, ignore_index, peaks, log_sums, grad):
+    """g: the gradient of row r at r step, where a step of 0 says that it is the same for all rows."""
     for row in prange(len(x)):
-        cross_entropy_grad_row(row, g, x, target, peaks, log_sums, grad)
+        label = target[row]
+        slope = np.float32(0) if label == ignore_index else g[row * step]
+        shares(x[row], peaks[row], log_sums[row], slope, grad[row])
+        if label != ignore_index:
+            grad[row, label] -= slope

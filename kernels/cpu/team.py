@@ -10,14 +10,14 @@ thread that is asleep, and no thread is needed at all: in a forked child, the ca
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import cfunc, get_num_threads, njit, types
+from numba import cfunc, get_num_threads, types
 from numba.extending import intrinsic
+
+from minidl.kernels.cpu.cache import kept_on_disk, or_warn
 
 # Where what stands in the shared memory, in words of eight bytes; what different threads write is far apart.
 BUSY, CALLED, TICKET, DONE, JOB, AREAS = 0, 8, 16, 24, 32, 64
@@ -34,18 +34,8 @@ def _pointer(builder, address):
     return builder.inttoptr(address, WORD.as_pointer())
 
 
-def kept_on_disk(decorator: Callable, function: Callable, **options: Any) -> Any:
-    """Apply one of Numba's decorators such that what is compiled is kept for the next process."""
-    try:
-        return decorator(**options, cache=True)(function)
-    except RuntimeError:  # Numba found no folder to write to
-        warnings.warn("compiled kernels are not kept on disk, so each process compiles them anew: no folder can be "
-                      "written to. The environment variable NUMBA_CACHE_DIR may name one", RuntimeWarning, stacklevel=2)
-        return decorator(**options)(function)
-
-
 def native(function: Callable) -> Callable:
-    return kept_on_disk(njit, function, nogil=True)
+    return kept_on_disk(function, nogil=True)
 
 
 @intrinsic
@@ -222,7 +212,8 @@ def enlist() -> None:
     get_num_threads()  # Numba starts its own layer, whichever the user chose
     _function_returning(_memory.ctypes.data, "minidl_team_memory")
     _memory[ORIGINAL] = binding.address_of_symbol("numba_parallel_for")
-    entry = kept_on_disk(cfunc, _entry, sig=types.void(*[types.int64] * 8))
+    declared = types.void(*[types.int64] * 8)
+    entry = or_warn(lambda: cfunc(declared, cache=True)(_entry)) or cfunc(declared)(_entry)
     _kept.append(entry)
     binding.add_symbol("numba_parallel_for", entry.address)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from minidl.nn.fusion import run_chain
 from minidl.nn.module import Module
 
 
 class Sequential(Module):
-    """Modules called one after the other; give them in order, or a dict (name -> module)."""
+    """Modules called one after the other; give them in order, or a dict (name -> module).
+
+    Some neighbours, such as Conv2d and ReLU, are computed together, see `fusion.py`.
+    """
 
     def __init__(self, *modules: Any):
         if len(modules) == 1 and isinstance(modules[0], Mapping):
@@ -21,9 +25,7 @@ class Sequential(Module):
             self.add_module(name, module)
 
     def forward(self, x: Any) -> Any:
-        for module in self.children():
-            x = module(x)
-        return x
+        return run_chain(list(self.children()), x)
 
     def __len__(self) -> int:
         return len(list(self.children()))

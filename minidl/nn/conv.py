@@ -61,19 +61,6 @@ class _Convolution(Module):
             bound = init.fan_in_and_out(self.weight)[0] ** -0.5
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.padding_mode == "zeros":
-            return self._apply(x, self.padding)
-        if self.padding == "same":
-            edges = [same_padding(k, d) for k, d in zip(self.kernel_size, self.dilation)]
-        else:
-            edges = [(0, 0) if self.padding == "valid" else (p, p) for p in self.padding]
-        sizes = [size for before_and_after in reversed(edges) for size in before_and_after]  # last dim first
-        return self._apply(ops.pad(x, sizes, mode=self.padding_mode), 0)
-
-    def _apply(self, x: Tensor, padding: Any) -> Tensor:
-        return type(self).operation(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         if self.padding not in ((0,) * self.dims, "valid"):
@@ -100,6 +87,21 @@ class _Conv(_Convolution):
             "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": padding_mode,
         }
         self._start(options, bias, dtype)
+
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        if self.padding_mode == "zeros":
+            return self._apply(x, self.padding, relu)
+        if self.padding == "same":
+            edges = [same_padding(k, d) for k, d in zip(self.kernel_size, self.dilation)]
+        else:
+            edges = [(0, 0) if self.padding == "valid" else (p, p) for p in self.padding]
+        sizes = [size for before_and_after in reversed(edges) for size in before_and_after]  # last dim first
+        return self._apply(ops.pad(x, sizes, mode=self.padding_mode), 0, relu)
+
+    def _apply(self, x: Tensor, padding: Any, relu: bool) -> Tensor:
+        return type(self).operation(
+            x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, relu=relu
+        )
 
 
 class Conv1d(_Conv):

@@ -29,8 +29,8 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -(self.in_features**-0.5), self.in_features**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, relu: bool = False) -> Tensor:
+        return ops.linear(x, self.weight, self.bias, relu=relu)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

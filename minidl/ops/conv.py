@@ -14,29 +14,31 @@ import numpy as np
 from minidl import kernels
 from minidl.errors import ShapeError
 from minidl.kernels.shapes import conv_output_size, conv_transpose_output_size, same_padding
+from minidl.ops.shared import through_relu, unchanged
 from minidl.ops.spatial import as_images, from_images, pair
 from minidl.tensor import differentiable
 
 
 @differentiable
-def conv1d(x, weight, bias=None, /, stride=1, padding=0, dilation=1, groups=1):
+def conv1d(x, weight, bias=None, /, stride=1, padding=0, dilation=1, groups=1, *, relu=False):
     """Slide weight (O, C/groups, k) over x (N, C, L) or (C, L) and add bias (O,): (N, O, L').
 
     Options and errors as in `conv2d`, with one number each.
     """
-    return _convolve("conv1d", x, weight, bias, stride, padding, dilation, groups, dims=1)
+    return _convolve("conv1d", x, weight, bias, stride, padding, dilation, groups, relu, dims=1)
 
 
 @differentiable
-def conv2d(x, weight, bias=None, /, stride=1, padding=0, dilation=1, groups=1):
+def conv2d(x, weight, bias=None, /, stride=1, padding=0, dilation=1, groups=1, *, relu=False):
     """Slide weight (O, C/groups, kh, kw) over x (N, C, H, W) or (C, H, W) and add bias (O,): (N, O, H', W').
 
     H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1, and so for W'. Options are one integer or a
     pair (rows, columns); padding may be "valid" (none) or, at stride 1, "same" (H' = H; where the total is odd, the
-    additional row goes to the end). With groups, each O/groups outputs see C/groups of the channels.
+    additional row goes to the end). With groups, each O/groups outputs see C/groups of the channels. With relu,
+    negative results become 0.
     Raises ShapeError if the shapes do not fit, TypeError or ValueError for impossible options.
     """
-    return _convolve("conv2d", x, weight, bias, stride, padding, dilation, groups, dims=2)
+    return _convolve("conv2d", x, weight, bias, stride, padding, dilation, groups, relu, dims=2)
 
 
 @differentiable
@@ -56,7 +58,7 @@ def conv_transpose2d(x, weight, bias=None, /, stride=1, padding=0, output_paddin
     return _transpose("conv_transpose2d", x, weight, bias, stride, padding, output_padding, groups, dilation, dims=2)
 
 
-def _convolve(name, x, weight, bias, stride, padding, dilation, groups, dims) -> tuple:
+def _convolve(name, x, weight, bias, stride, padding, dilation, groups, relu, dims) -> tuple:
     images = as_images(name, x, dims)  # N, C, H, W
     filters = _filters(name, weight, dims)  # O, C/G, kh, kw
     outputs, channels = filters.shape[0], filters.shape[1] * groups
@@ -73,16 +75,16 @@ def _convolve(name, x, weight, bias, stride, padding, dilation, groups, dims) ->
                              f"input of shape {x.shape} with padding {padding}")
 
     def grad_input(g):
-        return from_images(kernels.conv2d_grad_input(as_images(name, g, dims), filters, size, **options), axes, dims)
+        grad = kernels.conv2d_grad_input(as_images(name, cut(g), dims), filters, size, **options)
+        return from_images(grad, axes, dims)
 
     def grad_weight(g):
-        grad = kernels.conv2d_grad_weight(as_images(name, g, dims), images, kernel, **options)
+        grad = kernels.conv2d_grad_weight(as_images(name, cut(g), dims), images, kernel, **options)
         return from_images(grad, dims + 2, dims)
 
-    y = kernels.conv2d(padded, filters, bias, **options)
-    return from_images(y, axes, dims), (
-        grad_input, grad_weight, lambda g: kernels.conv2d_grad_bias(as_images(name, g, dims))
-    )
+    y = from_images(kernels.conv2d(padded, filters, bias, **options, relu=relu), axes, dims)
+    cut = through_relu(y) if relu else unchanged
+    return y, (grad_input, grad_weight, lambda g: kernels.conv2d_grad_bias(as_images(name, cut(g), dims)))
 
 
 def _transpose(name, x, weight, bias, stride, padding, output_padding, groups, dilation, dims) -> tuple:

@@ -34,10 +34,11 @@ def cross_entropy(input, target, /, weight=None, ignore_index=-100, reduction="m
             raise ValueError(f"cross_entropy: ignore_index={ignore_index} has no meaning where the targets are "
                              "probabilities; set all probabilities of a sample to 0 to ignore it")
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
-    _check_labels("cross_entropy", input, target, ignore_index)
+    whole = _check_labels("cross_entropy", input, target, ignore_index)
     logits, labels = (input, target) if input.ndim > 1 else (input[None], target[None])  # N, C, d1, ...
     losses, peak, log_sum = kernels.cross_entropy(logits, labels, weight, ignore_index, label_smoothing)
-    result, each = reduce_losses(losses.reshape(target.shape), reduction, _total_weight(target, weight, ignore_index))
+    divisor = None if whole and weight is None else _total_weight(target, weight, ignore_index)
+    result, each = reduce_losses(losses.reshape(target.shape), reduction, divisor)
 
     def grad_input(g):
         g = np.broadcast_to(each(g), labels.shape)
@@ -157,7 +158,8 @@ def _check_logits(name, input, weight):
     return weight.astype(input.dtype, copy=False)
 
 
-def _check_labels(name, input, target, ignore_index):
+def _check_labels(name, input, target, ignore_index) -> bool:
+    """Whether it is already known that no label is to be ignored."""
     classes = input.shape[1 if input.ndim > 1 else 0]
     expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
     if target.dtype.kind not in "iu":
@@ -172,6 +174,9 @@ def _check_labels(name, input, target, ignore_index):
         squeezable = target.shape[:1] + target.shape[2:] == expected and target.shape[1:2] == (1,)
         raise ShapeError(f"{name}: targets have shape {target.shape}, the input {input.shape} needs {expected}"
                          + (": use target.squeeze(1)" if squeezable else ""))
+    # most targets pass at one look: seen as unsigned, a negative label is a huge one
+    if target.dtype == np.int64 and target.size and target.view(np.uint64).max() < classes:
+        return not 0 <= ignore_index < classes
     outside = ((target < 0) | (target >= classes)) & (target != ignore_index)
     if outside.any():
         position = tuple(np.argwhere(outside)[0].tolist())
@@ -179,6 +184,7 @@ def _check_labels(name, input, target, ignore_index):
                   "; do the labels start at 1?" if target.max() == classes and target.min() == 1 else "")
         raise IndexError(f"{name}: label {target[position]} at position {position} lies outside the {classes} classes "
                          f"(0..{classes - 1}) of the input {input.shape}{advice}")
+    return False
 
 
 def _total_weight(target, weight, ignore_index):

@@ -9,6 +9,7 @@ from minidl import kernels
 from minidl.errors import ShapeError
 from minidl.ops.elementwise import mul, promote
 from minidl.ops.shape import unsqueeze
+from minidl.ops.shared import through_relu, unchanged
 from minidl.tensor import Tensor, differentiable
 
 
@@ -44,8 +45,8 @@ def matmul(x, y, /):
 
 
 @differentiable
-def linear(x, weight, bias=None, /):
-    """x @ weight^T + bias, for x (..., I), weight (O, I) and bias (O,): (..., O).
+def linear(x, weight, bias=None, /, *, relu=False):
+    """x @ weight^T + bias, for x (..., I), weight (O, I) and bias (O,): (..., O). With relu, negative results become 0.
 
     Raises ShapeError if the last axis of x is not I.
     """
@@ -53,10 +54,12 @@ def linear(x, weight, bias=None, /):
         raise ShapeError(f"linear: input of shape {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, "
                          f"the weight {weight.shape} expects {weight.shape[-1]}")
 
-    return kernels.linear(x, weight, bias), (
-        lambda g: kernels.linear_grad_input(g, weight),
-        lambda g: kernels.linear_grad_weight(g, x),
-        lambda g: g.reshape(-1, g.shape[-1]).sum(axis=0),
+    y = kernels.linear(x, weight, bias, relu=relu)
+    cut = through_relu(y) if relu else unchanged
+    return y, (
+        lambda g: kernels.linear_grad_input(cut(g), weight),
+        lambda g: kernels.linear_grad_weight(cut(g), x),
+        lambda g: cut(g).reshape(-1, g.shape[-1]).sum(axis=0),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from minidl import kernels
+
 REDUCTIONS = ("none", "mean", "sum")
 
 
@@ -31,6 +33,22 @@ def once(gradients: Callable, count: int) -> tuple[Callable, ...]:
     return tuple(partial(vjp, position) for position in range(count))
 
 
+def through_relu(y: Any) -> Callable:
+    """The map from the gradient of y = relu(z) to that of z, computed once for all tensors z depends on."""
+    last: list[Any] = [None, None]
+
+    def cut(g: Any) -> Any:
+        if last[0] is not g:
+            last[:] = g, kernels.relu_grad(g, y)
+        return last[1]
+
+    return cut
+
+
+def unchanged(g: Any) -> Any:
+    return g
+
+
 def check_reduction(name: str, reduction: str, known: tuple[str, ...] = REDUCTIONS) -> None:
     if reduction not in known:
         raise ValueError(f"{name}: reduction is one of {', '.join(map(repr, known))}, not {reduction!r}")
@@ -46,5 +64,7 @@ def reduce_losses(losses: Any, reduction: str, divisor: Any = None) -> tuple[Any
     if reduction == "sum":
         return losses.sum(), lambda g: g
     divisor = losses.size if divisor is None else divisor
+    if divisor:
+        return losses.sum() / divisor, lambda g: g / divisor
     with np.errstate(invalid="ignore", divide="ignore"):
         return losses.sum() / divisor, lambda g: g / divisor
