@@ -19,6 +19,7 @@ from minidl.kernels.cpu import winograd
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
+from minidl.kernels.cpu.conv_narrow import NARROW, narrow_product
 from minidl.kernels.cpu.conv_weights import weight_sums
 from minidl.kernels.cpu.conv_windows import window_product
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
@@ -45,13 +46,15 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
         winograd.forward(x, weight, bias, y, padding, groups, relu)
         return y
     shape = y.shape
-    if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0):  # every image as a single row
+    product = narrow_product if outputs <= NARROW else window_product
+    pointwise = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0)
+    if pointwise and product is window_product:  # every image as a single row
         x, y = x.reshape(*x.shape[:2], 1, -1), y.reshape(*y.shape[:2], 1, -1)
     taps = window_taps(kernel, padding, dilation)
     for group in range(groups):
         area = kernel[0] * kernel[1]
         weights = Weights(group * outputs * channels * area, channels * area, area, tuple(range(area)))
-        window_product(
+        product(
             x, weight, weights, taps, y, channels=(group * channels, channels), outputs=(group * outputs, outputs),
             grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias, floor=0 if relu else -np.inf,
         )
@@ -77,7 +80,9 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
     rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
     complete = all(len(share.taps) for share in rows + columns)
     grad = empty(shape) if complete else np.zeros(shape, np.float32)
-    if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:]:
+    product = narrow_product if channels <= NARROW else window_product
+    pointwise = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:]
+    if pointwise and product is window_product:
         g, grad = g.reshape(*g.shape[:2], 1, -1), grad.reshape(*shape[:2], 1, -1)
         rows, columns = [Share(0, 1, (0,), (0,))], [Share(0, grad.shape[3], (0,), (0,))]
     area = kernel[0] * kernel[1]
@@ -86,7 +91,7 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
             for column in columns:
                 if row.taps and column.taps:
                     offsets = tuple([i * kernel[1] + j for i in row.taps for j in column.taps])
-                    window_product(
+                    product(
                         g, weight, Weights(group * outputs * channels * area, area, channels * area, offsets),
                         tuple([(i, j) for i in row.places for j in column.places]), grad,
                         channels=(group * outputs, outputs), outputs=(group * channels, channels),

@@ -11,14 +11,18 @@ from minidl.kernels.cpu.runtime import compiled
 AHEAD = 2  # channels: memory needs longer to answer than it takes to copy the rows of one
 
 
-def strip_layout(x_shape, taps, grid, stride, positions) -> dict[str, int]:
-    """How the input rows of a block lie in the strip, as fields of Windows; no strip if no window leaves x."""
+def strip_layout(x_shape, taps, grid, stride, positions, in_place=True) -> dict[str, int]:
+    """How the input rows of a block lie in the strip, as fields of Windows.
+
+    No strip if no window leaves x and windows may be read in place.
+    """
     low, high = [tuple(map(pick, zip(*taps))) for pick in (min, max)]
     inside = [first >= 0 and (size - 1) * s + last < length
               for first, last, size, s, length in zip(low, high, grid, stride, x_shape[2:])]
     span = high[0] - low[0]
-    layout = {"low_row": low[0], "low_column": low[1], "span": span, "direct": int(all(inside) and stride[1] == 1)}
-    if layout["direct"]:
+    direct = int(in_place and all(inside) and stride[1] == 1)
+    layout = {"low_row": low[0], "low_column": low[1], "span": span, "direct": direct}
+    if direct:
         length = x_shape[3]
         return layout | {"row_step": 1, "phases": 1, "phase_length": length, "row_length": length,
                          "plane": x_shape[2] * length}

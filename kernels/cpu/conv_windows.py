@@ -184,22 +184,24 @@ def scatter_tile(space, tile, y, output, plane, rows, stores, begin, end, step):
     for run in range(begin, end):
         source, target, length = tile + stores[run, 0], output + stores[run, 2], stores[run, 1]
         for _ in range(rows):
-            if step == 1:
-                for j in range(0, length, LANES):
-                    copy_first(address(y, target + j), address(space, source + j), length - j)
-            elif step == 2:
-                for j in range(0, length, LANES):
-                    spread_first(address(y, target + 2 * j), address(space, source + j), length - j)
-            else:
-                scatter_row(space.reshape(-1), source, y.reshape(-1), target, length, step)
+            store_row(space, source, y, target, length, step)
             source += COLUMNS
             target += plane
 
 
 @compiled
-def scatter_row(space, source, y, target, length, step):
-    for j in range(length):
-        y[target + j * step] = space[source + j]
+def store_row(space, source, y, target, length, step):
+    """y[target + j * step] = space[source + j] for j < length; LANES numbers at a time are read."""
+    if step == 1:
+        for j in range(0, length, LANES):
+            copy_first(address(y, target + j), address(space, source + j), length - j)
+    elif step == 2:
+        for j in range(0, length, LANES):
+            spread_first(address(y, target + 2 * j), address(space, source + j), length - j)
+    else:
+        numbers, place = space.reshape(-1), y.reshape(-1)
+        for j in range(length):
+            place[target + j * step] = numbers[source + j]
 
 
 @compiled
