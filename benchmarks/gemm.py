@@ -1,7 +1,7 @@
 """`gemm`: products of square matrices, and of the shapes that layers make.
 
-minidl's side of the square products is `kernels.matmul`, arrays in and an array out as NumPy's; what a tensor adds is
-measured by the layers here and by `ops.py`. Percentages are of the peak that `ceilings.py` measures in the same process.
+minidl's side of the square products is `kernels.matmul`, arrays in and an array out as NumPy's; what a tensor adds
+is measured by `ops.py`. Percentages are of the peak that `ceilings.py` measures in the same process.
 """
 
 from __future__ import annotations
