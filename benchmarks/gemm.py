@@ -1,7 +1,7 @@
 """`gemm`: products of square matrices, and of the shapes that layers make.
 
-minidl's side is `minidl.matmul` on tensors, the peers' is their matmul; percentages are of the peak that
-`ceilings.py` measures in the same process.
+minidl's side of the square products is `kernels.matmul`, arrays in and an array out as NumPy's; what a tensor adds
+is measured by `ops.py`. Percentages are of the peak that `ceilings.py` measures in the same process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from benchmarks.peers import jitted
 from benchmarks.suite import Settings, Work
 from benchmarks.timing import Contestant
 
-SIZES = (32, 48, 64, 96, 100, 128, 200, 256, 384, 512, 768, 1024, 1536, 2048)
+SIZES = (32, 33, 48, 64, 65, 96, 100, 127, 128, 129, 200, 255, 256, 257, 300, 384, 512, 513, 768, 1000, 1024, 1536,
+         2048)
 QUICK_SIZES = (64, 256, 1024)
 LAYERS = (  # rows, inputs, outputs of dense layers: samples or pixels, features in, features out
     (32, 784, 128), (64, 1600, 64), (64, 4096, 4096), (128, 1024, 1000), (3136, 64, 256), (784, 512, 128),
@@ -32,8 +33,7 @@ def works(settings: Settings) -> Iterator[Work]:
 
 def _product(name: str, m: int, k: int, n: int, settings: Settings) -> Work:
     a, b = settings.normal(m, k), settings.normal(k, n)
-    ours = minidl.from_numpy(a), minidl.from_numpy(b)
-    contestants = {"minidl": Contestant(lambda _: minidl.matmul(*ours))}
+    contestants = {"minidl": Contestant(lambda _: minidl.kernels.matmul(a, b))}
     for peer, module in settings.peers.items():
         contestants[peer] = _peer_product(peer, module, a, b)
     return Work(name, contestants, flops=2.0 * m * n * k, facts={"algorithm": of_product(m, n, k)})

@@ -23,7 +23,7 @@ DEPTH = 384  # steps of k in one go, at most
 BLOCK_ROWS = 32 * ROWS  # rows of A whose panels are kept, at most
 GROUP = 4 * COLUMNS  # columns of B that are packed at a time
 NEAR = 512  # a step through a matrix of so many numbers or fewer costs no more than one through a panel
-PACK_A, PACK_B = 0.35, 0.6  # what it costs to pack a panel of A or of B, in products of two panels
+PACK_A, PACK_B = 0.35, 0.6  # what it costs to pack a panel of A or of B, in tiles
 
 
 @compiled
@@ -139,7 +139,7 @@ def multiply_task(task, down, across, a, a_starts, a_row, a_step, a_lies, b, b_s
 
 @compiled
 def lies_well(distance, uses):
-    """Whether to read a matrix as it lies: its lines share places in the cache, or its panels are not used often."""
+    """Whether to read a matrix as it lies: its lines are near each other, or its panels would not be used often."""
     return distance <= NEAR or uses <= 2
 
 

@@ -69,7 +69,7 @@ def address(typing_context, array, offset):
 
 @intrinsic
 def multiply_tile(typing_context, rows, a, a_row, a_step, b, b_step, c, stride, depth, accumulate):
-    """c[i * stride + j] = (itself if accumulate else 0) + sum over k of a[i * a_row + k * a_step] b[k * b_step + j].
+    """c[i * stride + j] = (itself if accumulate else 0) + the sum of a[i * a_row + k * a_step] * b[k * b_step + j].
 
     For all i < rows, j < COLUMNS and k < depth, where 1 <= rows <= ROWS and depth is at least 1. a, b and c are
     addresses of float32 numbers. One loop for each number of rows; an address outside the tile is never read.
