@@ -32,7 +32,8 @@ def steps(backend, name, given, options, state=()):
     kernel = getattr(backend, name)
     for step in range(1, 4):
         extra = {"step": step} if name == "adam_step" else {}
-        kernel(*given[:len(given) - len(state)], **dict(zip(state, given[len(given) - len(state):])),
+        lists = [[array] for array in given]
+        kernel(*lists[:len(given) - len(state)], **dict(zip(state, lists[len(given) - len(state):])),
                **options, **extra)
         given[1][...] = np.cos(3 * given[1])  # another gradient for the next step, laid out alike
     return given
@@ -62,7 +63,7 @@ def test_adam(shape, amsgrad):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_rmsprop(shape, centered):
     for options in RMSPROP:
-        state = (["momentum_buffer"] if options["momentum"] else []) + (["grad_avg"] if centered else [])
+        state = (["momentum_buffers"] if options["momentum"] else []) + (["grad_avgs"] if centered else [])
         same("rmsprop_step", arrays(shape, 1 + len(state)), options, state, rtol=2e-5)
 
 
@@ -102,3 +103,19 @@ def test_nan_and_infinity_in_the_gradient_reach_the_parameter(name):
         for ours, wanted in zip(*[steps(backend, name, given, options) for backend in (cpu, reference)]):
             np.testing.assert_array_equal(np.isnan(ours), np.isnan(wanted))
             assert np.isnan(ours[3]) and np.isfinite(ours[5])
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_many_parameters_at_once_as_one_by_one(name):
+    """Small ones, one of several pieces, and one in the middle that only the reference takes."""
+    options, count = CALLS[name]
+    options = options | ({"step": 3} if name == "adam_step" else {})
+    shapes = [(3, 5), (70_001,), (4, 4), (1,), (20, 1000)]
+    given = [arrays(shape, count, seed) for seed, shape in enumerate(shapes)]
+    given[2] = [array.astype(np.float64) for array in given[2]]
+    together = [[array.copy() for array in several] for several in given]
+    getattr(cpu, name)(*map(list, zip(*together)), **options)
+    for several, result in zip(given, together):
+        getattr(cpu, name)(*[[array] for array in several], **options)
+        for one, other in zip(several, result):
+            np.testing.assert_array_equal(one, other)

@@ -1,13 +1,38 @@
-"""One optimiser step for one parameter, in place.
+"""One optimiser step for a list of parameters, in place.
 
-The state arrays have the parameter's shape and dtype and are updated in place too; the gradient is only read.
+The state arrays have their parameter's shape and dtype and are updated in place too; the gradient is only read.
 Which parameters are stepped, and with which options, is decided in `minidl/optim/`.
 """
 
+from itertools import repeat
+
 import numpy as np
 
+__all__ = ["adam_step", "rmsprop_step", "sgd_step"]
 
-def sgd_step(parameter, gradient, momentum_buffer=None, *, lr, momentum, dampening, weight_decay, nesterov, maximize):
+
+def sgd_step(parameters, gradients, momentum_buffers=None, *, lr, momentum, dampening, weight_decay, nesterov,
+             maximize):
+    for arrays in zip(parameters, gradients, momentum_buffers or repeat(None)):
+        _sgd(*arrays, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+             maximize=maximize)
+
+
+def adam_step(parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs=None, *, step, lr, beta1, beta2, eps,
+              weight_decay, decoupled_weight_decay, maximize):
+    for arrays in zip(parameters, gradients, exp_avgs, exp_avg_sqs, max_exp_avg_sqs or repeat(None)):
+        _adam(*arrays, step=step, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay,
+              decoupled_weight_decay=decoupled_weight_decay, maximize=maximize)
+
+
+def rmsprop_step(parameters, gradients, square_avgs, momentum_buffers=None, grad_avgs=None, *, lr, alpha, eps, momentum,
+                 weight_decay, maximize):
+    lists = parameters, gradients, square_avgs, momentum_buffers or repeat(None), grad_avgs or repeat(None)
+    for arrays in zip(*lists):
+        _rmsprop(*arrays, lr=lr, alpha=alpha, eps=eps, momentum=momentum, weight_decay=weight_decay, maximize=maximize)
+
+
+def _sgd(parameter, gradient, momentum_buffer, *, lr, momentum, dampening, weight_decay, nesterov, maximize):
     gradient = _towards_minimum(parameter, gradient, weight_decay, maximize)
     if momentum_buffer is not None:
         momentum_buffer *= momentum
@@ -16,8 +41,8 @@ def sgd_step(parameter, gradient, momentum_buffer=None, *, lr, momentum, dampeni
     parameter -= lr * gradient
 
 
-def adam_step(parameter, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, step, lr, beta1, beta2, eps,
-              weight_decay, decoupled_weight_decay, maximize):
+def _adam(parameter, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq, *, step, lr, beta1, beta2, eps, weight_decay,
+          decoupled_weight_decay, maximize):
     if decoupled_weight_decay:
         parameter *= 1 - lr * weight_decay
         weight_decay = 0
@@ -35,8 +60,8 @@ def adam_step(parameter, gradient, exp_avg, exp_avg_sq, max_exp_avg_sq=None, *, 
     parameter -= update
 
 
-def rmsprop_step(parameter, gradient, square_avg, momentum_buffer=None, grad_avg=None, *, lr, alpha, eps, momentum,
-                 weight_decay, maximize):
+def _rmsprop(parameter, gradient, square_avg, momentum_buffer, grad_avg, *, lr, alpha, eps, momentum, weight_decay,
+             maximize):
     gradient = _towards_minimum(parameter, gradient, weight_decay, maximize)
     square_avg *= alpha
     square_avg += (1 - alpha) * gradient * gradient

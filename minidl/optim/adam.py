@@ -42,12 +42,19 @@ class Adam(Optimizer):
         options = {name: float(group[name]) for name in ("lr", "eps", "weight_decay")}
         beta1, beta2 = (float(beta) for beta in group["betas"])
         names = ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if group["amsgrad"] else ()))
+        for step, together in self._by_step(ready, names).items():
+            kernels.adam_step(*map(list, zip(*together)), step=step, beta1=beta1, beta2=beta2,
+                              maximize=bool(group["maximize"]), decoupled_weight_decay=self.decoupled_weight_decay,
+                              **options)
+
+    def _by_step(self, ready: list[tuple[Tensor, Any]], names: tuple[str, ...]) -> dict[int, list[tuple]]:
+        """The arrays of each parameter, by the number of the step that it takes now."""
+        together: dict[int, list[tuple]] = {}
         for parameter, gradient in ready:
             state = self._state_of(parameter, *names)
-            state["step"] = state.get("step", 0) + 1
-            kernels.adam_step(parameter.array, gradient, *(state[name] for name in names),
-                              step=state["step"], beta1=beta1, beta2=beta2, maximize=bool(group["maximize"]),
-                              decoupled_weight_decay=self.decoupled_weight_decay, **options)
+            step = state["step"] = state.get("step", 0) + 1
+            together.setdefault(step, []).append((parameter.array, gradient, *[state[name] for name in names]))
+        return together
 
 
 class AdamW(Adam):

@@ -41,8 +41,8 @@ class RMSprop(Optimizer):
         options = {name: float(group[name]) for name in ("lr", "alpha", "eps", "momentum", "weight_decay")}
         wanted = {"momentum_buffer": options["momentum"] > 0, "grad_avg": group["centered"]}
         names = [name for name, used in wanted.items() if used]
-        for parameter, gradient in ready:
-            state = self._state_of(parameter, "square_avg", *names)
-            used = {name: state[name] for name in names}
-            kernels.rmsprop_step(parameter.array, gradient, state["square_avg"], **used,
-                                 maximize=bool(group["maximize"]), **options)
+        states = [self._state_of(parameter, "square_avg", *names) for parameter, _ in ready]
+        used = {name + "s": [state[name] for state in states] for name in names}
+        kernels.rmsprop_step([parameter.array for parameter, _ in ready], [gradient for _, gradient in ready],
+                             [state["square_avg"] for state in states], **used, maximize=bool(group["maximize"]),
+                             **options)

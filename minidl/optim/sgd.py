@@ -39,10 +39,15 @@ class SGD(Optimizer):
     def _update(self, group: dict[str, Any], ready: list[tuple[Tensor, Any]]) -> None:
         options = {name: float(group[name]) for name in ("lr", "momentum", "weight_decay")}
         options |= {name: bool(group[name]) for name in ("nesterov", "maximize")}
-        for parameter, gradient in ready:
-            buffer, dampening = None, float(group["dampening"])
-            if options["momentum"]:
-                if parameter not in self.state:  # the first step: the buffer starts as the gradient, undamped
-                    dampening = 0.0
-                buffer = self._state_of(parameter, "momentum_buffer")["momentum_buffer"]
-            kernels.sgd_step(parameter.array, gradient, buffer, dampening=dampening, **options)
+        if not options["momentum"]:
+            parameters, gradients = zip(*[(parameter.array, gradient) for parameter, gradient in ready])
+            kernels.sgd_step(list(parameters), list(gradients), dampening=0.0, **options)
+            return
+        fresh = [(p, gradient) for p, gradient in ready if p not in self.state]
+        others = [(p, gradient) for p, gradient in ready if p in self.state]
+        # at the first step the buffer starts as the gradient, undamped
+        for some, dampening in ((fresh, 0.0), (others, float(group["dampening"]))):
+            if some:
+                lists = zip(*[(p.array, gradient, self._state_of(p, "momentum_buffer")["momentum_buffer"])
+                              for p, gradient in some])
+                kernels.sgd_step(*map(list, lists), dampening=dampening, **options)
