@@ -32,7 +32,18 @@ def of_layer(layer: Layer, direction: str) -> str:
         return "depthwise"
     if _by_winograd(layer, direction):
         return "Winograd"
-    return "GEMM" if (layer.kernel, layer.stride, layer.padding) == (1, 1, 0) else "implicit GEMM"
+    from minidl.kernels.cpu import conv_dots, conv_narrow  # loads Numba
+
+    pointwise = (layer.kernel, layer.stride, layer.padding) == (1, 1, 0)
+    inputs, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
+    if direction == "weight gradient":
+        columns = layer.output_size
+        columns = conv_dots.image_rows(columns**2, columns) if pointwise else columns
+        if conv_dots.few_sums(outputs, inputs * layer.kernel**2, columns):
+            return "dot products"
+    elif (inputs if direction == "input gradient" else outputs) <= conv_narrow.NARROW:
+        return "narrow"
+    return "GEMM" if pointwise else "implicit GEMM"
 
 
 def _by_winograd(layer: Layer, direction: str) -> bool:

@@ -31,6 +31,10 @@ CASES = [
     (2, 3, 31, 31, 5, (3, 3), (2, 2), (1, 1), (1, 1), 1),
     (3, 4, 40, 40, 12, (1, 1), (1, 1), (0, 0), (1, 1), 2),
     (9, 48, 7, 7, 130, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (2, 37, 20, 70, 3, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # few outputs, more columns than a tile
+    (2, 4, 29, 37, 6, (3, 5), (2, 3), (1, 2), (1, 1), 2),
+    (1, 40, 11, 13, 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (1, 300, 9, 9, 17, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # passes that add to sums which do not lie in a row
     (1, 1, 3, 300, 2, (1, 5), (1, 4), (0, 2), (1, 3), 1),
     (2, 2, 5, 5, 3, (2, 2), (3, 3), (0, 0), (1, 1), 1),  # strides longer than the kernel
     (1, 1, 1, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
@@ -56,6 +60,7 @@ def results(backend, x, weight, bias, g, options):
     return {
         "conv2d": backend.conv2d(x, weight, bias, **options),
         "conv2d without bias": backend.conv2d(x, weight, None, **options),
+        "conv2d with relu": backend.conv2d(x, weight, bias, relu=True, **options),
         "conv2d_grad_input": backend.conv2d_grad_input(g, weight, x.shape[2:], **options),
         "conv2d_grad_weight": backend.conv2d_grad_weight(g, x, weight.shape[2:], **options),
         "conv2d_grad_bias": backend.conv2d_grad_bias(g),
