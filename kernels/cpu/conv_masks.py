@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from minidl.kernels.cpu import microkernel
 from minidl.kernels.cpu.microkernel import LANES
+from minidl.kernels.cpu.vectors import in_every_lane, load_masked, store_masked
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
@@ -80,28 +81,14 @@ def spread_first(typing_context, target, source, count):
 def load_part(builder, source, begin, end, start):
     """Append the load of the numbers source[start + lane] where begin <= start + lane < end, else 0."""
     lanes = ir.Constant(_INDICES, [start + lane for lane in range(LANES)])
-    mask = builder.and_(builder.icmp_signed(">=", lanes, _broadcast_index(builder, begin)),
-                        builder.icmp_signed("<", lanes, _broadcast_index(builder, end)))
-    kind = ir.FunctionType(_VECTOR, [_VECTOR.as_pointer(), _INDEX, mask.type, _VECTOR])
-    name = f"llvm.masked.load.v{LANES}f32.p0"
-    load = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    place = microkernel._vector_at(builder, source, microkernel._number(start))
-    return builder.call(load, [place, ir.Constant(_INDEX, 4), mask, ir.Constant(_VECTOR, [0.0] * LANES)])
+    mask = builder.and_(builder.icmp_signed(">=", lanes, in_every_lane(builder, begin, LANES)),
+                        builder.icmp_signed("<", lanes, in_every_lane(builder, end, LANES)))
+    place = builder.gep(source, [microkernel._number(start)])
+    return load_masked(builder, place, mask, ir.Constant(_VECTOR, [0.0] * LANES))
 
 
 def _store_part(builder, value, target, lanes, count):
     """Store the lanes of a vector whose number is below `count`; lanes: a number for each, and whether it counts."""
     numbers = ir.Constant(_INDICES, [number if counts else 2**31 - 1 for number, counts in lanes])
-    mask = builder.icmp_signed("<", numbers, _broadcast_index(builder, count))
-    kind = ir.FunctionType(ir.VoidType(), [_VECTOR, _VECTOR.as_pointer(), _INDEX, mask.type])
-    name = f"llvm.masked.store.v{LANES}f32.p0"
-    store = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    place = builder.bitcast(target, _VECTOR.as_pointer())
-    builder.call(store, [value, place, ir.Constant(_INDEX, 4), mask])
-
-
-def _broadcast_index(builder, number):
-    """The lower half of a 64-bit number in every lane."""
-    undefined = ir.Constant(_INDICES, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(number, _INDEX), ir.Constant(_INDEX, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
+    mask = builder.icmp_signed("<", numbers, in_every_lane(builder, count, LANES))
+    store_masked(builder, value, target, mask)

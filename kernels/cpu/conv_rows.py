@@ -25,6 +25,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu.microkernel import LANES, _broadcast, _load, _multiply_add, _number, _vector_at
+from minidl.kernels.cpu.vectors import fetch, in_every_lane, load_masked, store_masked
 
 
 class Kind(NamedTuple):
@@ -87,8 +88,8 @@ def convolve_rows(typing_context, kind, x, height, width, row, column, zeros, we
                             sums[r] = _multiply_add(builder, factor, value, sums[r])
                         sums[r] = _now(builder, sums[r])
             for total, target, mask in zip(sums, targets, masks):
-                _fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
-                _masked_store(builder, _at_least(builder, total, floor), target, mask)
+                fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
+                store_masked(builder, _at_least(builder, total, floor), target, mask)
 
         _for_kind(builder, kind, KINDS, step)
         return context.get_dummy_value()
@@ -130,8 +131,8 @@ def spread_rows(typing_context, kind, g, height, width, row, column, zeros, weig
                 sums = _known_or(builder, known, targets, masks, _ZERO)
                 for half, (before, target, mask) in enumerate(zip(sums, targets, masks)):
                     lanes = [half * LANES // 2 + lane // 2 + lane % 2 * LANES for lane in range(LANES)]
-                    _fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
-                    _masked_store(builder, builder.fadd(_shuffle(builder, *phases, lanes), before), target, mask)
+                    fetch(builder, builder.gep(target, [_number(AHEAD)]), to_write=True)
+                    store_masked(builder, builder.fadd(_shuffle(builder, *phases, lanes), before), target, mask)
 
         _for_kind(builder, kind, [kind for kind in KINDS if kind.stride == 2], step)
         return context.get_dummy_value()
@@ -160,8 +161,8 @@ def correlate_step(single: bool):
                 valid = _below(builder, count)
                 places = [builder.gep(g, [builder.mul(pitch, _number(r))]) for r in range(kind.rows)]
                 for place in places:
-                    _fetch(builder, builder.gep(place, [_number(AHEAD)]))
-                lines = [_masked_load(builder, place, valid, _ZERO) for place in places]
+                    fetch(builder, builder.gep(place, [_number(AHEAD)]))
+                lines = [load_masked(builder, place, valid, _ZERO) for place in places]
                 totals = [[_ZERO] * kind.kernel for _ in range(kind.kernel)]
                 for k, values in enumerate(_rows_of(builder, kind, plane, valid)):
                     for r in range(kind.rows):
@@ -229,9 +230,9 @@ def _rows_of(builder, kind, plane, valid=None):
         line = builder.select(inside, builder.gep(plane.data, [offset]), plane.zeros)
         if k < kind.rows * kind.stride:
             for half in range(kind.stride):
-                _fetch(builder, builder.gep(plane.data, [builder.add(offset, _number(AHEAD + half * LANES))]))
+                fetch(builder, builder.gep(plane.data, [builder.add(offset, _number(AHEAD + half * LANES))]))
         offset = builder.add(offset, plane.width)
-        parts = {start: _masked_load(builder, builder.gep(line, [_number(start)]), mask, _ZERO)
+        parts = {start: load_masked(builder, builder.gep(line, [_number(start)]), mask, _ZERO)
                  for start, mask in masks.items()}
         if kind.stride == 1:
             yield [parts[j] for j in range(kind.kernel)]
@@ -264,12 +265,12 @@ def _at_least(builder, vector, floor):
 
 def _inside(builder, first, size):
     """Which lanes s have first + s in 0..size."""
-    columns = builder.add(_splat(builder, first), ir.Constant(_INDICES, list(range(LANES))))
-    return builder.icmp_unsigned("<", columns, _splat(builder, size))
+    columns = builder.add(in_every_lane(builder, first, LANES), ir.Constant(_INDICES, list(range(LANES))))
+    return builder.icmp_unsigned("<", columns, in_every_lane(builder, size, LANES))
 
 
 def _below(builder, count):
-    return builder.icmp_signed("<", ir.Constant(_INDICES, list(range(LANES))), _splat(builder, count))
+    return builder.icmp_signed("<", ir.Constant(_INDICES, list(range(LANES))), in_every_lane(builder, count, LANES))
 
 
 def _if(builder, flag, number):
@@ -281,7 +282,7 @@ def _known_or(builder, known, targets, masks, first):
     flag = builder.icmp_signed("!=", known, _number(0))
     with builder.if_else(flag) as (then, otherwise):
         with then:
-            before = [_masked_load(builder, target, mask, _ZERO) for target, mask in zip(targets, masks)]
+            before = [load_masked(builder, target, mask, _ZERO) for target, mask in zip(targets, masks)]
             loaded = builder.block
         with otherwise:
             fresh = builder.block
@@ -290,14 +291,6 @@ def _known_or(builder, known, targets, masks, first):
         variable.add_incoming(number, loaded)
         variable.add_incoming(first, fresh)
     return sums
-
-
-def _fetch(builder, pointer, to_write=False):
-    """Ask for the cache line at `pointer`, which may lie anywhere."""
-    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
-    kind = ir.FunctionType(ir.VoidType(), [pointer.type, _INDEX, _INDEX, _INDEX])
-    function = _function(builder, "llvm.prefetch.p0", kind)
-    builder.call(function, [pointer] + [ir.Constant(_INDEX, number) for number in (int(to_write), 3, 1)])
 
 
 def _now(builder, vector):
@@ -310,30 +303,5 @@ def _now(builder, vector):
     return builder.asm(ir.FunctionType(_VECTOR, [_VECTOR]), "", f"={REGISTER},0", [vector], True)
 
 
-def _splat(builder, number):
-    undefined = ir.Constant(_INDICES, ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(number, _INDEX), ir.Constant(_INDEX, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INDICES, [0] * LANES))
-
-
 def _shuffle(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(_INDICES, lanes))
-
-
-def _masked_load(builder, pointer, mask, otherwise):
-    """The numbers from `pointer` on; where the mask is not set, memory is left alone and `otherwise` taken."""
-    pointer = builder.bitcast(pointer, _VECTOR.as_pointer())
-    kind = ir.FunctionType(_VECTOR, [pointer.type, _INDEX, _FLAGS, _VECTOR])
-    function = _function(builder, f"llvm.masked.load.v{LANES}f32.p0", kind)
-    return builder.call(function, [pointer, ir.Constant(_INDEX, 4), mask, otherwise])
-
-
-def _masked_store(builder, vector, pointer, mask):
-    pointer = builder.bitcast(pointer, _VECTOR.as_pointer())
-    kind = ir.FunctionType(ir.VoidType(), [_VECTOR, pointer.type, _INDEX, _FLAGS])
-    function = _function(builder, f"llvm.masked.store.v{LANES}f32.p0", kind)
-    builder.call(function, [vector, pointer, ir.Constant(_INDEX, 4), mask])
-
-
-def _function(builder, name, kind):
-    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)

@@ -15,13 +15,13 @@ from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
 from minidl.kernels.cpu.conv_masks import copy_part, pick_part
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
+from minidl.kernels.cpu.vectors import fetch
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
 _POINTER = types.CPointer(types.float32)
-LINE = 16  # floats of a cache line
 _local = threading.local()
 
 
@@ -89,17 +89,7 @@ def _store_or_add(builder, tile, c, stride, accumulate, floor=None):
 def _fetch_row(builder, pointer, offset):
     """Ask for the cache lines of COLUMNS numbers, to write to them."""
     for j in range(0, COLUMNS, LINE):
-        _fetch_line(builder, builder.gep(pointer, [builder.add(offset, microkernel._number(j))]), to_write=1)
-
-
-def _fetch_line(builder, pointer, to_write):
-    bytes_ = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [bytes_, _INDEX, _INDEX, _INDEX])
-    name = "llvm.prefetch.p0"
-    fetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    locality, data = 3, 1
-    builder.call(fetch, [builder.bitcast(pointer, bytes_),
-                         *[ir.Constant(_INDEX, number) for number in (to_write, locality, data)]])
+        fetch(builder, builder.gep(pointer, [builder.add(offset, microkernel._number(j))]), to_write=True)
 
 
 @intrinsic
@@ -107,7 +97,7 @@ def fetch_line(typing_context, source):
     """Ask for the cache line of an address, which need not be one of the array: it will be read soon."""
 
     def generate(context, builder, signature, arguments):
-        _fetch_line(builder, arguments[0], to_write=0)
+        fetch(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(_POINTER), generate

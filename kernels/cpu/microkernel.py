@@ -34,6 +34,8 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from minidl.kernels.cpu.vectors import declared, fetch
+
 
 def tile_of(features: dict[str, bool]) -> tuple[int, int, int, bool]:
     """LANES, ROWS, COLUMNS and whether FMA is there, for a CPU's features by LLVM's names.
@@ -50,6 +52,8 @@ def tile_of(features: dict[str, bool]) -> tuple[int, int, int, bool]:
 
 
 LANES, ROWS, COLUMNS, FUSED = tile_of(binding.get_host_cpu_features())
+
+LINE = 16  # floats of a cache line
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
@@ -155,16 +159,10 @@ def _sum_over_depth(builder, rows, a, a_row, a_step, b, b_step, depth):
 
 def _prefetch_tile(builder, rows, c, stride):
     """Ask for the lines of C before the loop, so that they have come from a far cache when it ends."""
-    byte, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
-    name = "llvm.prefetch.p0"
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [byte, integer, integer, integer]), name)
     for i in range(rows):
-        for j in [*range(0, COLUMNS, 16), COLUMNS - 1]:
+        for j in [*range(0, COLUMNS, LINE), COLUMNS - 1]:
             place = builder.gep(c, [builder.add(builder.mul(stride, _number(i)), _number(j))])
-            options = [ir.Constant(integer, value) for value in (1, 3, 1)]  # to be written, to be kept, data
-            builder.call(function, [builder.bitcast(place, byte), *options])
+            fetch(builder, place, to_write=True)
 
 
 def _store(builder, tile, c, stride, add):
@@ -180,10 +178,7 @@ def _store(builder, tile, c, stride, add):
 def _multiply_add(builder, x, y, z):
     if not FUSED:
         return builder.fadd(builder.fmul(x, y), z)
-    name = f"llvm.fma.v{LANES}f32"
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), name)
+    function = declared(builder, f"llvm.fma.v{LANES}f32", ir.FunctionType(_VECTOR, [_VECTOR] * 3))
     return builder.call(function, [x, y, z])
 
 

@@ -14,13 +14,15 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu import microkernel
+from minidl.kernels.cpu.conv_masks import copy_first
 from minidl.kernels.cpu.conv_tiles import copy_lanes
 from minidl.kernels.cpu.microkernel import LANES, address
 from minidl.kernels.cpu.runtime import compiled
+from minidl.kernels.cpu.vectors import INDEX, in_every_lane, load_masked
 from minidl.kernels.cpu.winograd_matrices import AT, BT, INPUTS, OUTPUTS, TAPS, G, transformed, transformed_both
 
 _FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(64), ir.IntType(1)
-_VECTOR, _MASK, _PLACES = [ir.VectorType(kind, LANES) for kind in (_FLOAT, _BIT, _INT)]
+_VECTOR, _MASK, _PLACES = [ir.VectorType(kind, LANES) for kind in (_FLOAT, _BIT, INDEX)]
 _POINTER = types.CPointer(types.float32)
 _ZERO = ir.Constant(_VECTOR, [0.0] * LANES)
 _EVEN, _ODD = [[2 * lane + odd for lane in range(LANES)] for odd in (0, 1)]
@@ -71,7 +73,7 @@ def _transform_rows(builder, matrix, plane, row, height, column, width, target, 
             for r, place in enumerate(places):
                 there = _within(builder, builder.add(row, _number(r)), 1, height)
                 mask = builder.select(there, lanes, ir.Constant(_MASK, [False] * LANES))
-                partial.append(_load_lanes(builder, microkernel._vector_at(builder, plane, place), mask))
+                partial.append(load_masked(builder, builder.gep(plane, [place]), mask, _ZERO))
             partial_block = builder.block
     vectors = []
     for full, part in zip(whole, partial):
@@ -186,23 +188,6 @@ def transform_filters(typing_context, source, tap_step, target, step):
     return types.void(_POINTER, types.intp, _POINTER, types.intp), generate
 
 
-@intrinsic
-def copy_first(typing_context, target, source, count):
-    """target[u] = source[u] for u < count <= LANES; LANES numbers of source are read."""
-
-    def generate(context, builder, signature, arguments):
-        target, source, count = arguments
-        mask = _lanes_within(builder, _number(0), count)
-        value = microkernel._load(builder, source, _number(0))
-        pointer = microkernel._vector_at(builder, target, _number(0))
-        kinds = [_VECTOR, pointer.type, ir.IntType(32), _MASK]
-        store = _function(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.FunctionType(ir.VoidType(), kinds))
-        builder.call(store, [value, pointer, ir.Constant(ir.IntType(32), 4), mask])
-        return context.get_dummy_value()
-
-    return types.void(_POINTER, _POINTER, types.intp), generate
-
-
 @compiled
 def copy_row(target, place, source, start, length):
     """target[place + u] = source[start + u] for u < length, by the vector; source goes on for LANES numbers more."""
@@ -224,28 +209,11 @@ def _store_all(builder, vectors, target, step):
         builder.store(vector, microkernel._vector_at(builder, target, place), align=4)
 
 
-def _load_lanes(builder, pointer, mask):
-    """The lanes of a vector in memory for which the mask is set, 0 in the others, which are not read."""
-    kinds = [pointer.type, ir.IntType(32), _MASK, _VECTOR]
-    load = _function(builder, f"llvm.masked.load.v{LANES}f32.p0", ir.FunctionType(_VECTOR, kinds))
-    return builder.call(load, [pointer, ir.Constant(ir.IntType(32), 4), mask, _ZERO])
-
-
-def _function(builder, name, kind):
-    return builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-
-
 def _lanes_within(builder, first, limit):
     """For each lane whether 0 <= first + lane < limit."""
     lanes = ir.Constant(_PLACES, list(range(LANES)))
-    places = builder.add(_spread(builder, first), lanes)
-    return builder.icmp_unsigned("<", places, _spread(builder, limit))
-
-
-def _spread(builder, number):
-    undefined = ir.Constant(_PLACES, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+    places = builder.add(in_every_lane(builder, first, LANES), lanes)
+    return builder.icmp_unsigned("<", places, in_every_lane(builder, limit, LANES))
 
 
 def _within(builder, first, count, limit):
