@@ -75,7 +75,7 @@ def _run(example: Example, train: Any, test: Any, epochs: int, settings: Setting
             correct[lib.name].append(_accuracy(models[lib.name], lib, test))
     work = Work(f"epoch of {example.name}, {len(train):,} images, batch {BATCH}, Adam", {}, facts={
         "accuracy": {name: round(100 * values[-1], 2) for name, values in correct.items()},
-        "accuracies": correct, "epochs": epochs, "seed": SEED, "data": train.source,
+        "accuracies": correct, "epochs": epochs, "seed": SEED, "data": train.name,
     })
     return row_of(work, times, None, settings, others)
 
