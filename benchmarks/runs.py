@@ -51,7 +51,7 @@ def rows(settings: Settings, errors: list[str]) -> Iterator[dict[str, Any]]:
             continue
         if settings.quick:
             train, test = train.first(2000), test.first(1000)
-        train, _ = train.split(1 - example.share)
+        train, _ = train.split(1 - example.share, np.random.default_rng(SEED))
         yield _run(example, train, test, 1 if settings.quick else example.epochs, settings)
 
 
