@@ -76,9 +76,9 @@ def multi_head_attention(query, key, value, attn_mask=None, /, num_heads=1, drop
                          past=0, generator=None):
     """Attention of H = `num_heads` heads for query (N, L, H E), key (N, S, H E) and value (N, S, H V): (N, L, H V).
 
-    The heads stand side by side on the last axis. The same as scaled_dot_product_attention on the transposed heads, without transposing. attn_mask broadcasts to
-    (N, H, L, S), and may stand beside is_causal; then query i sees keys up to i + past: `past` keys come from before
-    the first query, as in generation with a cache.
+    The heads stand side by side on the last axis. The same as scaled_dot_product_attention on the transposed heads,
+    without transposing. attn_mask broadcasts to (N, H, L, S), and may stand beside is_causal; then query i sees keys
+    up to i + past: `past` keys come from before the first query, as in generation with a cache.
     Raises ShapeError for shapes that do not fit together or a width that num_heads does not divide.
     """
     name = "multi_head_attention"
