@@ -16,9 +16,11 @@ SAYS = {
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
+    "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+    "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 
 

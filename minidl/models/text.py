@@ -9,17 +9,21 @@ import numpy as np
 from minidl import nn, ops
 from minidl.errors import ShapeError
 from minidl.tensor import Tensor, as_array
+from minidl.transfer.structure import register
 
 RECURRENT = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 POOLS = ("mean", "max", "last")
+SPREAD = 0.25  # standard deviation of fresh word vectors; with Embedding's own, 1, training takes several times as long
 
 
+@register
 class RecurrentClassifier(nn.Module):
     """Logits (N, num_classes) for token ids (N, T) of sequences of the given lengths (N,).
 
     Embedding, dropout, `recurrent` layer ("lstm", "gru" or "rnn", in both directions if `bidirectional`), its states
     made into one vector a text by `pool` ("mean" or "max" over the steps, or the "last" state of each direction),
-    dropout, linear head. Padding changes nothing: each text is as if it were alone.
+    dropout, linear head. Padding changes nothing: each text is as if it were alone. Word vectors start normal with
+    standard deviation 0.25, or as `load_embeddings` sets them.
     padding_idx: the id of padding, whose vector stays 0; None if there is none.
     Raises ValueError for unknown words; IndexError for ids outside the vocabulary and what the recurrent layers raise.
     """
@@ -30,12 +34,20 @@ class RecurrentClassifier(nn.Module):
         if recurrent not in RECURRENT or pool not in POOLS:
             raise ValueError(f"RecurrentClassifier: recurrent is one of {', '.join(RECURRENT)}, pool one of "
                              f"{', '.join(POOLS)}; got {recurrent!r} and {pool!r}")
-        self.pool = pool
+        self.kind, self.pool = recurrent, pool
         self.embedding = nn.Embedding(num_embeddings, embedding_dim, padding_idx)
+        self.embedding.weight.array[...] *= SPREAD
         self.dropout = nn.Dropout(dropout)
         self.recurrent = RECURRENT[recurrent](embedding_dim, hidden_size, num_layers, batch_first=True,
                                               dropout=dropout if num_layers > 1 else 0.0, bidirectional=bidirectional)
         self.output = nn.Linear(hidden_size * (2 if bidirectional else 1), num_classes)
+
+    def config(self) -> dict[str, Any]:
+        table, layer = self.embedding, self.recurrent
+        return {"num_embeddings": table.num_embeddings, "num_classes": self.output.out_features,
+                "embedding_dim": table.embedding_dim, "hidden_size": layer.hidden_size, "num_layers": layer.num_layers,
+                "recurrent": self.kind, "bidirectional": layer.bidirectional, "pool": self.pool,
+                "dropout": self.dropout.p, "padding_idx": table.padding_idx}
 
     def forward(self, ids: Tensor, lengths: Any) -> Tensor:
         x = self.dropout(self.embedding(ids))  # N, T, embedding_dim

@@ -10,8 +10,10 @@ from minidl import nn, ops
 from minidl.errors import ShapeError
 from minidl.nn import functional as F
 from minidl.tensor import Tensor, as_array
+from minidl.transfer.structure import register
 
 
+@register
 class SkipGram(nn.Module):
     """Skip-gram with negative sampling: words that stand near each other get vectors with a large inner product.
 
@@ -27,6 +29,10 @@ class SkipGram(nn.Module):
         self.context_vectors = nn.Embedding(num_embeddings, embedding_dim)
         nn.init.uniform_(self.center_vectors.weight, -0.5 / embedding_dim, 0.5 / embedding_dim)
         nn.init.zeros_(self.context_vectors.weight)
+
+    def config(self) -> dict[str, Any]:
+        return {"num_embeddings": self.center_vectors.num_embeddings,
+                "embedding_dim": self.center_vectors.embedding_dim}
 
     def forward(self, center: Tensor, words: Tensor) -> Tensor:
         if words.ndim != 2 or center.shape != words.shape[:1]:
