@@ -3,8 +3,9 @@
 Rows are packed, see `../steps.py`: S rows of N sequences, batch_sizes (T,) of them at each step, int64. The products
 with the inputs, for all steps at once, are made beforehand by `linear`, so that a kernel has only the products with the
 state before: what it takes as `inputs` or `gates` is W_ih x + b. A gradient kernel returns the gradient of that, from
-which the gradients of x and the weights are single products again, and its sum over all rows, that of the biases. With reverse, each sequence is read from its end
-to its beginning. Results hold the states (S, H) of all steps and, behind them, the last ones (N, H).
+which the gradients of x and the weights are single products again, and its sum over all rows, that of the biases. With
+reverse, each sequence is read from its end to its beginning. Results hold the states (S, H) of all steps and, behind
+them, the last ones (N, H).
 """
 
 from __future__ import annotations

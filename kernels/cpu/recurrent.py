@@ -13,7 +13,12 @@ from minidl.kernels import reference
 from minidl.kernels.cpu.microkernel import COLUMNS
 from minidl.kernels.cpu.panels import pack_columns
 from minidl.kernels.cpu.recurrent_loops import (
-    gru_backward_rows, gru_forward_rows, lstm_backward_rows, lstm_forward_rows, padded, rnn_backward_rows,
+    gru_backward_rows,
+    gru_forward_rows,
+    lstm_backward_rows,
+    lstm_forward_rows,
+    padded,
+    rnn_backward_rows,
     rnn_forward_rows,
 )
 from minidl.kernels.cpu.runtime import FLOAT32, compiled, compiled_parallel, empty, fits, get_num_threads, parallel

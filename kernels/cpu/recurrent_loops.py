@@ -14,7 +14,12 @@ import numpy as np
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address, multiply_tile
 from minidl.kernels.cpu.panels import panel_of
 from minidl.kernels.cpu.recurrent_cells import (
-    gru_backward, gru_forward, lstm_backward, lstm_forward, rnn_backward, rnn_forward,
+    gru_backward,
+    gru_forward,
+    lstm_backward,
+    lstm_forward,
+    rnn_backward,
+    rnn_forward,
 )
 from minidl.kernels.cpu.runtime import compiled
 
