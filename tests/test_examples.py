@@ -16,9 +16,11 @@ SAYS = {
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
+    "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+    "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 
 
@@ -52,3 +54,14 @@ def test_mnist_cnn_reaches_the_accuracy_that_was_claimed(tmp_path):
         pytest.skip("needs the complete MNIST: minidl data get mnist, and MINIDL_DATA set to its folder")
     output = run(ROOT / "examples" / "mnist_cnn.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
     assert float(re.search(r"test accuracy ([\d.]+)%", output)[1]) >= 98.7
+
+
+@pytest.mark.slow
+def test_text_lstm_reads_reviews_and_finds_spam(tmp_path):
+    if not os.environ.get("MINIDL_DATA"):
+        pytest.skip("needs the complete texts: minidl data get rt_polarity and sms_spam, and MINIDL_DATA set")
+    output = run(ROOT / "examples" / "text_lstm.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    rows = re.findall(r"\| (rt_polarity|sms_spam) \| .*\| ([\d.]+)% \| ([\d.]+)% \| \d+ \|", output)
+    assert len(rows) == 8
+    for data, accuracy, f1 in rows:
+        assert float(accuracy) >= 74 if data == "rt_polarity" else float(f1) >= 93
