@@ -64,7 +64,9 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _both_ways, (layer, (images, channels, side, side))
         for layer in ROWS:
             yield _both_ways, (layer, (images * side, 64))
-        yield _cross_entropy, (images * side, 64)
+        for shape in [(images * side, 64), (images, 16, side, side)]:
+            yield _labelled_losses, (shape,)
+        yield _element_losses, ((images * side, 64),)
         yield _look_up, (images * side, 64)
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:
         yield _square, (shape,)
@@ -81,8 +83,15 @@ def _both_ways(layer: Any, shape: tuple[int, ...]) -> None:
     y.backward(Tensor(np.ones(y.shape, np.float32)))
 
 
-def _cross_entropy(rows: int, classes: int) -> None:
-    functional.cross_entropy(_input((rows, classes)), Tensor(np.zeros(rows, np.int64))).backward()
+def _labelled_losses(shape: tuple[int, ...]) -> None:
+    target = Tensor(np.zeros(shape[:1] + shape[2:], np.int64))
+    functional.cross_entropy(_input(shape), target).backward()
+    functional.nll_loss(_input(shape), target).backward()
+
+
+def _element_losses(shape: tuple[int, ...]) -> None:
+    functional.mse_loss(_input(shape), _input(shape)).backward()
+    functional.mse_loss(_input(shape), _input(shape), reduction="none")
 
 
 def _look_up(rows: int, width: int) -> None:

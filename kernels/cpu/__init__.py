@@ -10,6 +10,7 @@ from minidl.kernels.cpu.dropout import *  # noqa: F403
 from minidl.kernels.cpu.embedding import *  # noqa: F403
 from minidl.kernels.cpu.linear import *  # noqa: F403
 from minidl.kernels.cpu.loss import *  # noqa: F403
+from minidl.kernels.cpu.loss_elements import *  # noqa: F403
 from minidl.kernels.cpu.norm import *  # noqa: F403
 from minidl.kernels.cpu.optim import *  # noqa: F403
 from minidl.kernels.cpu.pool import *  # noqa: F403
