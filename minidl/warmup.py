@@ -26,7 +26,8 @@ IMAGES = [
     nn.Conv2d(16, 32, 3, groups=2),
     nn.MaxPool2d(2), nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d(3, 1), nn.MaxPool2d((1, 2)),
     nn.AvgPool2d(2), nn.AvgPool2d(3, 2, padding=1), nn.AvgPool2d(3, 1),
-    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5),
+    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5), nn.AdaptiveMaxPool2d(5),
+    nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
     nn.BatchNorm2d(16), nn.BatchNorm2d(16, affine=False), nn.BatchNorm2d(16).eval(), nn.GroupNorm(4, 16),
 ]
 ROWS = [nn.Linear(64, 48), nn.Linear(64, 48, bias=False), nn.LayerNorm(64), nn.BatchNorm1d(64), nn.Softmax(1),
