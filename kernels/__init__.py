@@ -15,6 +15,7 @@ from minidl.kernels.contract.dropout import *  # noqa: F403
 from minidl.kernels.contract.embedding import *  # noqa: F403
 from minidl.kernels.contract.linear import *  # noqa: F403
 from minidl.kernels.contract.loss import *  # noqa: F403
+from minidl.kernels.contract.loss_regression import *  # noqa: F403
 from minidl.kernels.contract.norm import *  # noqa: F403
 from minidl.kernels.contract.optim import *  # noqa: F403
 from minidl.kernels.contract.pool import *  # noqa: F403

@@ -26,7 +26,8 @@ IMAGES = [
     nn.Conv2d(16, 32, 3, groups=2),
     nn.MaxPool2d(2), nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d(3, 1), nn.MaxPool2d((1, 2)),
     nn.AvgPool2d(2), nn.AvgPool2d(3, 2, padding=1), nn.AvgPool2d(3, 1),
-    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5),
+    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5), nn.AdaptiveMaxPool2d(5),
+    nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
     nn.BatchNorm2d(16), nn.BatchNorm2d(16, affine=False), nn.BatchNorm2d(16).eval(), nn.GroupNorm(4, 16),
 ]
 ROWS = [nn.Linear(64, 48), nn.Linear(64, 48, bias=False), nn.LayerNorm(64), nn.BatchNorm1d(64), nn.Softmax(1),
@@ -65,7 +66,9 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _both_ways, (layer, (images, channels, side, side))
         for layer in ROWS:
             yield _both_ways, (layer, (images * side, 64))
-        yield _cross_entropy, (images * side, 64)
+        for shape in [(images * side, 64), (images, 16, side, side)]:
+            yield _labelled_losses, (shape,)
+        yield _element_losses, ((images * side, 64),)
         yield _look_up, (images * side, 64)
     for layer in SEQUENCES:
         yield _through_time, (layer, (8, 4, 16))
@@ -90,8 +93,15 @@ def _through_time(layer: Any, shape: tuple[int, ...]) -> None:
     y.backward(Tensor(np.ones(y.shape, np.float32)))
 
 
-def _cross_entropy(rows: int, classes: int) -> None:
-    functional.cross_entropy(_input((rows, classes)), Tensor(np.zeros(rows, np.int64))).backward()
+def _labelled_losses(shape: tuple[int, ...]) -> None:
+    target = Tensor(np.zeros(shape[:1] + shape[2:], np.int64))
+    functional.cross_entropy(_input(shape), target).backward()
+    functional.nll_loss(_input(shape), target).backward()
+
+
+def _element_losses(shape: tuple[int, ...]) -> None:
+    functional.mse_loss(_input(shape), _input(shape)).backward()
+    functional.mse_loss(_input(shape), _input(shape), reduction="none")
 
 
 def _look_up(rows: int, width: int) -> None:

@@ -22,6 +22,21 @@ def test_dropout(shape, p):
         assert ours.dtype == other.dtype
 
 
+@pytest.mark.parametrize("shape, table, width", [((5,), 3, 1), ((4, 9), 50, 17), ((60, 100), 1000, 64), ((9,), 9, 3)])
+def test_embedding(shape, table, width):
+    weight, indices = GENERATOR.standard_normal((table, width)).astype(np.float32), GENERATOR.integers(0, table, shape)
+    for rows, places in ((weight, indices), (weight.astype(np.float64), indices), (weight[:, ::-1], indices),
+                         (weight, indices.astype(np.uint8)), (weight, indices[..., ::-1]), (weight, indices[:0])):
+        ours = cpu.embedding(rows, places)
+        np.testing.assert_array_equal(ours, rows[places])
+        assert ours.dtype == rows.dtype
+    for wrong in (-1, table):
+        indices.flat[-1] = wrong
+        for backend in (cpu, reference):
+            with pytest.raises(IndexError, match="outside"):
+                backend.embedding(weight, indices)
+
+
 @pytest.mark.parametrize("padding_idx", [None, 0, 2])
 @pytest.mark.parametrize("shape, table, width", [((5,), 3, 1), ((4, 9), 50, 17), ((60, 100), 1000, 64), ((9,), 9, 3)])
 def test_embedding_grad(shape, table, width, padding_idx):

@@ -89,6 +89,33 @@ def test_adaptive_avg_pool(size, output_size):
     close(CPU.adaptive_avg_pool2d_grad(g, size), REFERENCE.adaptive_avg_pool2d_grad(g, size))
 
 
+@pytest.mark.parametrize("images", [(1, 1), (5, 3), (3, 16), (40, 20)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (7, 7), (13, 20)], ids=str)
+def test_the_mean_of_every_image(images, size):
+    """Images go 16 at a time, and what is left one by one: each must have the same bits as alone."""
+    x = draw((*images, *size))
+    y = CPU.adaptive_avg_pool2d(x, output_size=(1, 1))
+    close(y, REFERENCE.adaptive_avg_pool2d(x, output_size=(1, 1)))
+    alone = CPU.adaptive_avg_pool2d(x[-1:, -1:].copy(), output_size=(1, 1))
+    assert alone[0, 0, 0, 0] == y[-1, -1, 0, 0]
+    first = CPU.adaptive_avg_pool2d(x[:1, :1].copy(), output_size=(1, 1))
+    assert first[0, 0, 0, 0] == y[0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(7, 7), (3, 5), (1, 1), (20, 33)], ids=str)
+@pytest.mark.parametrize("output_size", [(1, 1), (2, 3), (5, 1), (1, 4), (9, 9)], ids=str)
+@pytest.mark.parametrize("special", [0, 0.1, 1])
+def test_adaptive_max_pool(size, output_size, special):
+    x = draw((2, 3, *size), special=special)
+    y, winners = CPU.adaptive_max_pool2d(x, output_size=output_size)
+    expected, places = REFERENCE.adaptive_max_pool2d(x, output_size=output_size)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(winners, places)
+    assert winners.dtype == places.dtype
+    g = draw(y.shape, 1)
+    close(CPU.adaptive_max_pool2d_grad(g, winners, size), REFERENCE.adaptive_max_pool2d_grad(g, winners, size))
+
+
 def test_mean_of_a_large_image_is_exact_to_rounding():
     x = np.random.default_rng(0).random((1, 2, 300, 301), dtype=np.float32) + 10
     mean = CPU.adaptive_avg_pool2d(x, output_size=(1, 1))[..., 0, 0]
@@ -112,8 +139,9 @@ def test_nan_and_infinity_in_averages():
 def test_other_arrays_take_the_reference(change):
     x = change(draw((2, 2, 9, 8)))
     check_max_pool(x, windows_of((2, 2), (2, 2)))
-    expected = REFERENCE.adaptive_avg_pool2d(x, output_size=(1, 1))
-    np.testing.assert_array_equal(CPU.adaptive_avg_pool2d(x, output_size=(1, 1)), expected)
+    for name in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
+        np.testing.assert_array_equal(getattr(CPU, name)(x, output_size=(1, 1)),
+                                      getattr(REFERENCE, name)(x, output_size=(1, 1)))
 
 
 def test_windows_of_more_than_256_taps():
@@ -137,7 +165,10 @@ def test_same_bits_on_one_and_on_two_threads(shape, kernel, padding):
             results.append([y, winners, mean, CPU.max_pool2d_grad(g, winners, x.shape[2:], **windows),
                             CPU.avg_pool2d_grad(g, x.shape[2:], **averages),
                             CPU.adaptive_avg_pool2d(x, output_size=(1, 1)),
-                            CPU.adaptive_avg_pool2d_grad(g[:, :, :2, :3].copy(), x.shape[2:])])
+                            CPU.adaptive_avg_pool2d(x, output_size=(3, 2)),
+                            CPU.adaptive_avg_pool2d_grad(g[:, :, :2, :3].copy(), x.shape[2:]),
+                            *CPU.adaptive_max_pool2d(x, output_size=(3, 2)),
+                            CPU.adaptive_max_pool2d_grad(*CPU.adaptive_max_pool2d(x, output_size=(2, 3)), x.shape[2:])])
     finally:
         runtime.set_num_threads(before)
     assert [result.tobytes() for result in results[0]] == [result.tobytes() for result in results[1]]

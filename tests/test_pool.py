@@ -133,6 +133,22 @@ def test_padding_is_never_taken_not_even_among_minus_infinities():
     assert np.array_equal(x.grad.numpy()[0], [[1, 2, 0], [3, 4, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_windows_that_lie_wholly_in_the_padding(dtype):
+    # PyTorch 2.13 gives -inf for these windows; the places that it notes for them lie outside the image
+    x = Tensor(np.arange(1, 7, dtype=dtype).reshape(2, 1, 1, 3), requires_grad=True)
+    y = ops.max_pool2d(x, 2, stride=1, padding=1, dilation=(2, 1))
+    assert np.array_equal(y.numpy(), np.full((2, 1, 1, 4), -np.inf))
+    y.backward(np.ones(y.shape))
+    assert np.array_equal(x.grad.numpy(), np.zeros(x.shape))
+    # a window between two that find a pixel each: its place must not be taken for one of them
+    x = Tensor(np.array([[[[5, 7]]]], dtype), requires_grad=True)
+    y = ops.max_pool2d(x, (1, 2), stride=1, padding=(0, 2), dilation=(1, 3))
+    assert np.array_equal(y.numpy(), [[[[7, -np.inf, 5]]]])
+    y.backward(np.array([[[[1, 2, 4]]]], dtype))
+    assert np.array_equal(x.grad.numpy(), [[[[4, 1]]]])
+
+
 def test_windows_of_more_than_256_elements():
     x = RANDOM.permutation(2 * 20 * 20).reshape(2, 20, 20).astype(np.float64)
     options = {"kernel_size": (17, 18), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
@@ -243,7 +259,6 @@ def zeros(*shape):
     (lambda: F.avg_pool2d(zeros(1, 1, 4, 4), 3, padding=2), ShapeError, ["padding 2", "half", "kernel_size 3"]),
     (lambda: F.max_pool2d(zeros(1, 1, 3, 4), 5), ShapeError, ["kernel_size 5", "(3, 4)"]),
     (lambda: F.max_pool1d(zeros(1, 1, 3), 5), ShapeError, ["kernel_size 5", "(3,)"]),
-    (lambda: F.max_pool2d(zeros(1, 1, 1, 1), 2, padding=2, dilation=3), ShapeError, ["dilation 3", "padding only"]),
     (lambda: F.max_pool2d(zeros(1, 1, 4, 4), 2.0), TypeError, ["kernel_size", "2.0"]),
     (lambda: F.max_pool2d(zeros(1, 1, 4, 4), 2, stride=0), ValueError, ["stride", "at least 1"]),
     (lambda: F.max_pool2d(zeros(1, 1, 4, 4), 2, return_indices=True), ValueError, ["return_indices"]),

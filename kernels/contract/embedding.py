@@ -6,6 +6,14 @@ from minidl.kernels.dispatch import kernel
 
 
 @kernel
+def embedding(weight, indices):
+    """weight[indices] for a table weight (V, D) and integers (...): (..., D).
+
+    Raises IndexError for an index outside 0..V-1.
+    """
+
+
+@kernel
 def embedding_grad(g, indices, num_embeddings, padding_idx=None):
     """Row i of the result (num_embeddings, D) is the sum of the g[k] with indices[k] == i; 0 for padding_idx.
 

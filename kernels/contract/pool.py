@@ -10,14 +10,15 @@ def max_pool2d(x, *, kernel_size, stride, padding, dilation, ceil_mode):
     """The largest element of every window of x (N, C, H, W), and which it was: two arrays (N, C, H', W').
 
     The second counts the taps of the window, i kw + j, in the smallest unsigned type that holds them. The first of
-    equal elements wins, a NaN wins over all numbers (the last one, if there are several), padding never does.
+    equal elements wins, a NaN wins over all numbers (the last one, if there are several), padding never does: where
+    dilation leaves a window with nothing but padding, y is the type's lowest number, and a tap in the padding stands.
     Options are pairs, as in conv2d; the size of y is `shapes.pool_output_size`.
     """
 
 
 @kernel
 def max_pool2d_grad(g, winners, size, *, kernel_size, stride, padding, dilation):
-    """The gradient of max_pool2d's x of size = (H, W): each g goes to the winner of its window."""
+    """The gradient of max_pool2d's x of size = (H, W): each g goes to its window's winner, unless that is padding."""
 
 
 @kernel

@@ -11,8 +11,10 @@ from minidl.kernels.cpu.dropout import *  # noqa: F403
 from minidl.kernels.cpu.embedding import *  # noqa: F403
 from minidl.kernels.cpu.linear import *  # noqa: F403
 from minidl.kernels.cpu.loss import *  # noqa: F403
+from minidl.kernels.cpu.loss_elements import *  # noqa: F403
 from minidl.kernels.cpu.norm import *  # noqa: F403
 from minidl.kernels.cpu.optim import *  # noqa: F403
 from minidl.kernels.cpu.pool import *  # noqa: F403
 from minidl.kernels.cpu.recurrent import *  # noqa: F403
+from minidl.kernels.cpu.resize import *  # noqa: F403
 from minidl.kernels.cpu.softmax import *  # noqa: F403

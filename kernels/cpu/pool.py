@@ -1,9 +1,9 @@
-"""Pooling: the largest element of every window, many windows at a time. Averages stand in pool_average.py.
+"""Pooling: the largest element of every window, many windows at a time. Read next: pool_average.py, pool_adaptive.py.
 
 Windows that lie inside the image go LANES at a time through `pool_vectors.py`; those that reach into the padding, and
 strides above 2, are walked tap by tap. A vector may write beyond the end of its row: rows are computed in order, so
 that the next one overwrites it, and the last ones of a portion are walked. Gradients of 2 x 2 and 3 x 3 windows, two
-apart, write every number once; other windows add theirs one by one. Adaptive max pooling is the reference's.
+apart, write every number once; other windows add theirs one by one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels import reference
-from minidl.kernels.cpu.pool_average import (
+from minidl.kernels.cpu.pool_adaptive import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_grad,
-    avg_pool2d,
-    avg_pool2d_grad,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_grad,
 )
+from minidl.kernels.cpu.pool_average import avg_pool2d, avg_pool2d_grad
 from minidl.kernels.cpu.pool_vectors import (
     LANES,
     NEVER,
@@ -36,8 +37,8 @@ from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, fits
 from minidl.kernels.reference.pool import output_size as pooled_size
 
 __all__ = [
-    "adaptive_avg_pool2d", "adaptive_avg_pool2d_grad", "avg_pool2d", "avg_pool2d_grad", "max_pool2d",
-    "max_pool2d_grad",
+    "adaptive_avg_pool2d", "adaptive_avg_pool2d_grad", "adaptive_max_pool2d", "adaptive_max_pool2d_grad", "avg_pool2d",
+    "avg_pool2d_grad", "max_pool2d", "max_pool2d_grad",
 ]
 
 ONE = (1, 1)

@@ -1,4 +1,4 @@
-"""Average pooling, of windows of one size and of windows that share an image. Read pool.py first.
+"""Average pooling of windows of one size. Read pool.py first.
 
 Sums of windows inside the image go LANES at a time, the others tap by tap. The gradient of 2 x 2 windows side by side
 writes every number once; others add theirs one by one.
@@ -6,29 +6,25 @@ writes every number once; others add theirs one by one.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
 from minidl.kernels import reference
 from minidl.kernels.cpu.pool_vectors import (
     LANES,
-    fill,
     geometry_of,
     inside,
     means_1,
     means_2,
     run,
     spread_share,
-    sum_lanes,
     tap_range,
 )
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, fits
 from minidl.kernels.reference.pool import output_size as pooled_size
-from minidl.kernels.shapes import adaptive_windows, window_lengths
+from minidl.kernels.shapes import window_lengths
 
-__all__ = ["adaptive_avg_pool2d", "adaptive_avg_pool2d_grad", "avg_pool2d", "avg_pool2d_grad"]
+__all__ = ["avg_pool2d", "avg_pool2d_grad"]
 
 ONE = (1, 1)
 
@@ -54,26 +50,6 @@ def avg_pool2d_grad(g, size, *, kernel_size, stride, padding, count_include_pad,
     lengths = _divisors(size, g.shape[2:], kernel_size, stride, padding, count_include_pad, divisor_override)
     geometry = geometry_of(size, g.shape[2:], kernel_size, stride, padding, ONE)
     run(grad.size, share_images, share_portions, g.reshape(-1), *lengths, grad.reshape(-1), images, geometry)
-    return grad
-
-
-def adaptive_avg_pool2d(x, *, output_size):
-    if not fits(x) or not math.prod(output_size):
-        return reference.adaptive_avg_pool2d(x, output_size=output_size)
-    rows, columns = [np.array(adaptive_windows(*axis)) for axis in zip(x.shape[2:], output_size)]
-    y, images = empty((*x.shape[:2], *output_size)), x.shape[0] * x.shape[1]
-    run(x.size, adaptive_images, adaptive_portions, x.reshape(-1), rows, columns, y.reshape(-1), images, x.shape[2:])
-    return y
-
-
-def adaptive_avg_pool2d_grad(g, size):
-    images = g.shape[0] * g.shape[1]
-    if not fits(g):
-        return reference.adaptive_avg_pool2d_grad(g, size)
-    rows, columns = [np.array(adaptive_windows(*axis)) for axis in zip(size, g.shape[2:])]
-    grad = empty((*g.shape[:2], *size))
-    run(grad.size, adaptive_grad_images, adaptive_grad_portions, g.reshape(-1), rows, columns, grad.reshape(-1), images,
-         tuple(size))
     return grad
 
 
@@ -170,67 +146,3 @@ def share_portions(g, row_lengths, column_lengths, grad, images, geometry, porti
     for portion in prange(portions):
         share_images(g, row_lengths, column_lengths, grad, images, geometry, images * portion // portions,
                      images * (portion + 1) // portions)
-
-
-@compiled
-def total_of(x, start, length):
-    if length >= LANES:
-        return sum_lanes(x, start, length)
-    total = np.float32(0)
-    for i in range(start, start + length):
-        total += x[i]
-    return total
-
-
-@compiled
-def adaptive_images(x, rows, columns, y, images, geometry, first, last):
-    height, width = geometry
-    for image in range(first, last):
-        for row in range(len(rows)):
-            above, below = rows[row]
-            for column in range(len(columns)):
-                left, right = columns[column]
-                start, total = (image * height + above) * width + left, np.float32(0)
-                if right - left == width:  # whole rows lie side by side
-                    total = total_of(x, start, (below - above) * width)
-                else:
-                    for line in range(below - above):
-                        total += total_of(x, start + line * width, right - left)
-                count = np.float32((below - above) * (right - left))
-                y[(image * len(rows) + row) * len(columns) + column] = total / count
-
-
-@compiled_parallel
-def adaptive_portions(x, rows, columns, y, images, geometry, portions):
-    for portion in prange(portions):
-        adaptive_images(x, rows, columns, y, images, geometry, images * portion // portions,
-                        images * (portion + 1) // portions)
-
-
-@compiled
-def adaptive_grad_images(g, rows, columns, grad, images, geometry, first, last):
-    height, width = geometry
-    alone = len(rows) * len(columns) == 1
-    if not alone:
-        grad[first * height * width:last * height * width] = 0
-    for image in range(first, last):
-        for row in range(len(rows)):
-            above, below = rows[row]
-            for column in range(len(columns)):
-                left, right = columns[column]
-                count = np.float32((below - above) * (right - left))
-                share = g[(image * len(rows) + row) * len(columns) + column] / count
-                start = (image * height + above) * width + left
-                if alone:
-                    fill(grad, start, height * width, share)
-                    continue
-                for line in range(below - above):
-                    for i in range(start + line * width, start + line * width + right - left):
-                        grad[i] += share
-
-
-@compiled_parallel
-def adaptive_grad_portions(g, rows, columns, grad, images, geometry, portions):
-    for portion in prange(portions):
-        adaptive_grad_images(g, rows, columns, grad, images, geometry, images * portion // portions,
-                             images * (portion + 1) // portions)

@@ -180,10 +180,7 @@ def sum_lanes(typing_context, x, start, length):
         with cgutils.for_range_slice(builder, ir.Constant(_INT, 0), last, size) as (index, count):
             value = _load(builder, data, builder.add(start, index), _FLOATS)
             builder.store(builder.fadd(builder.load(total), value), total)
-        done = builder.mul(builder.sdiv(_add(builder, length, -1), size), size)
-        # the last vector ends with the numbers: of its lanes those count that no vector before had
-        lanes = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
-        fresh = builder.icmp_signed(">=", lanes, _splat(builder, builder.sub(done, last), lanes.type))
+        fresh = _fresh_lanes(builder, length, last)
         value = builder.select(fresh, _load(builder, data, builder.add(start, last), _FLOATS), zero)
         sums = builder.fadd(builder.load(total), value)
         for half in (8, 4, 2, 1):
@@ -191,6 +188,42 @@ def sum_lanes(typing_context, x, start, length):
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(x, types.intp, types.intp), generate
+
+
+@intrinsic
+def sum_rows(typing_context, x, start, length, divisor, y, place):
+    """For LANES rows of `length` numbers each, at least LANES, from x[start] on: their sums / divisor, to y[place…].
+
+    A row is summed as in sum_lanes; the last lanes of all rows are added together.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x, start, length, divisor, y, place = arguments
+        data, zero = _data(context, builder, signature.args[0], x), ir.Constant(_FLOATS, [0.0] * LANES)
+        size = ir.Constant(_INT, LANES)
+        last = builder.sub(length, size)
+        starts = [builder.add(start, builder.mul(length, ir.Constant(_INT, row))) for row in range(LANES)]
+        totals = [cgutils.alloca_once_value(builder, zero) for _ in starts]
+        with cgutils.for_range_slice(builder, ir.Constant(_INT, 0), last, size) as (index, count):
+            for row, total in zip(starts, totals):
+                value = _load(builder, data, builder.add(row, index), _FLOATS)
+                builder.store(builder.fadd(builder.load(total), value), total)
+        fresh = _fresh_lanes(builder, length, last)
+        sums = []
+        for row, total in zip(starts, totals):
+            value = builder.select(fresh, _load(builder, data, builder.add(row, last), _FLOATS), zero)
+            sums.append(builder.fadd(builder.load(total), value))
+        for half in (8, 4, 2, 1):  # of two vectors, the first and the second halves of each row's lanes
+            firsts = [side + group + lane for side in (0, LANES) for group in range(0, LANES, 2 * half)
+                      for lane in range(half)]
+            seconds = [lane + half for lane in firsts]
+            sums = [builder.fadd(_shuffle(builder, *pair, firsts), _shuffle(builder, *pair, seconds))
+                    for pair in zip(sums[::2], sums[1::2])]
+        means = builder.fdiv(sums[0], _splat(builder, divisor, _FLOATS))
+        _store(builder, means, _data(context, builder, signature.args[4], y), place)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, types.float32, y, types.intp), generate
 
 
 @intrinsic
@@ -255,6 +288,14 @@ def _load_strided(builder, data, offset, stride):
     # The second vector starts one number early, so that nothing is read beyond the last number that is asked for.
     high = _load(builder, data, _add(builder, offset, LANES - 1), _FLOATS)
     return _shuffle(builder, low, high, [*range(0, LANES, 2), *range(LANES + 1, 2 * LANES, 2)])
+
+
+def _fresh_lanes(builder, length, last):
+    """Of the vector from `last` on, which ends with the row: the lanes that no whole vector before it had."""
+    size = ir.Constant(_INT, LANES)
+    done = builder.mul(builder.sdiv(_add(builder, length, -1), size), size)
+    lanes = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
+    return builder.icmp_signed(">=", lanes, _splat(builder, builder.sub(done, last), lanes.type))
 
 
 def _won(builder, data, start, column, columns, tap):

@@ -1,8 +1,8 @@
-"""Softmax, log-softmax and the loops of cross_entropy: a row at a time, which stays in the cache between its passes.
+"""Softmax and log-softmax: a row at a time, which stays in the cache between its passes.
 
 A row's largest number is found first and taken off, so that no exponential overflows; the exponentials come from a
 polynomial that LLVM turns into vector instructions. Axes other than the last one are the reference's, whose
-formulas are these. `loss.py` calls the loops of cross_entropy: Numba's cache wants those that share `exp` in one file.
+formulas are these. Read `loss.py` next, where cross_entropy takes rows in the same way.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _rows(loop, *arrays):
 
 
 def run(loop, work, *arguments):
-    parallel(loop, *arguments, limit=1 if work < SMALL else None)
+    return parallel(loop, *arguments, limit=1 if work < SMALL else None)
 
 
 def largest_step(count: int):
@@ -214,24 +214,3 @@ def log_softmax_rows(x, y):
 def log_softmax_grad_rows(g, y, grad):
     for row in prange(len(g)):
         log_softmax_backward(g[row], y[row], sum_of(g[row]), grad[row])
-
-
-@compiled_parallel
-def cross_entropy_rows(x, target, ignore_index, losses, peaks, log_sums):
-    for row in prange(len(x)):
-        peak = largest_of(x[row])
-        log_sum = np.log(sum_of_exponentials(x[row], peak))
-        peaks[row], log_sums[row] = peak, log_sum
-        label = target[row]
-        losses[row] = np.float32(0) if label == ignore_index else log_sum - (x[row, label] - peak)
-
-
-@compiled_parallel
-def cross_entropy_grad_rows(g, step, x, target, ignore_index, peaks, log_sums, grad):
-    """g: the gradient of row r at r step, where a step of 0 says that it is the same for all rows."""
-    for row in prange(len(x)):
-        label = target[row]
-        slope = np.float32(0) if label == ignore_index else g[row * step]
-        shares(x[row], peaks[row], log_sums[row], slope, grad[row])
-        if label != ignore_index:
-            grad[row, label] -= slope

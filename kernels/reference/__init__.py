@@ -10,6 +10,7 @@ from minidl.kernels.reference.dropout import *  # noqa: F403
 from minidl.kernels.reference.embedding import *  # noqa: F403
 from minidl.kernels.reference.linear import *  # noqa: F403
 from minidl.kernels.reference.loss import *  # noqa: F403
+from minidl.kernels.reference.loss_regression import *  # noqa: F403
 from minidl.kernels.reference.norm import *  # noqa: F403
 from minidl.kernels.reference.optim import *  # noqa: F403
 from minidl.kernels.reference.pool import *  # noqa: F403

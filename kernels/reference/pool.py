@@ -43,13 +43,13 @@ def max_pool2d_grad(g, winners, size, *, kernel_size, stride, padding, dilation)
     height, width = size
     grad = np.zeros((*g.shape[:2], height, width), g.dtype)
     i, j = np.divmod(np.arange(kernel_size[0] * kernel_size[1]), kernel_size[1])
-    steps = i * dilation[0] * width + j * dilation[1]  # in a flat image, from a window's corner to each of its taps
     top, left = [np.arange(n) * s - p for n, s, p in zip(g.shape[2:], stride, padding)]
-    corners = top[:, None] * width + left
     for target, winner, values in zip(blocks(grad, grad), blocks(winners, grad), blocks(g, grad)):
-        images = np.arange(len(target))[:, None, None] * (height * width)
-        places = steps.take(winner) + corners + images
-        np.add.at(target.reshape(-1), places.reshape(-1), values.reshape(-1))
+        image = np.arange(len(target))[:, None, None]
+        row, column = top[:, None] + (i * dilation[0]).take(winner), left + (j * dilation[1]).take(winner)
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)  # else the window is all padding
+        places = (image * height + row) * width + column
+        np.add.at(target.reshape(-1), places[inside], values[inside])
     return grad
 
 
@@ -125,8 +125,9 @@ def lowest(dtype):
 
 
 def first_winners(outputs, kernel_size, stride, padding, dilation):
-    """For every window (H, W) the number of its first tap that is not padding."""
-    rows, columns = [np.array(first_taps(*axis)) for axis in zip(outputs, stride, padding, dilation)]
+    """For every window (H, W) the number of its first tap that is not padding; if all are, of one that is."""
+    axes = zip(outputs, stride, padding, dilation)
+    rows, columns = [np.minimum(first_taps(*axis), k - 1) for axis, k in zip(axes, kernel_size)]
     return rows[:, None] * kernel_size[1] + columns
 
 

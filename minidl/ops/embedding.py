@@ -25,12 +25,14 @@ def embedding(indices, weight, /, padding_idx=None):
         raise ShapeError(f"embedding: a table (num_embeddings, embedding_dim) is needed, weight has shape "
                          f"{weight.shape}")
     rows = weight.shape[0]
-    outside = (indices < 0) | (indices >= rows)
-    if outside.any():
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise IndexError(f"embedding: padding_idx {padding_idx} lies outside the {rows} rows of the weight")
+    try:
+        y = kernels.embedding(weight, indices)
+    except IndexError as error:
+        outside = (indices < 0) | (indices >= rows)
         position = tuple(np.argwhere(outside)[0].tolist())
         raise IndexError(f"embedding: index {indices[position]} at position {position} lies outside the {rows} rows "
                          f"(0..{rows - 1}) of the weight {weight.shape}: a table for more entries is needed, or the "
-                         "vocabulary that belongs to this one")
-    if padding_idx is not None and not -rows <= padding_idx < rows:
-        raise IndexError(f"embedding: padding_idx {padding_idx} lies outside the {rows} rows of the weight")
-    return weight[indices], (None, lambda g: kernels.embedding_grad(g, indices, rows, padding_idx))
+                         "vocabulary that belongs to this one") from error
+    return y, (None, lambda g: kernels.embedding_grad(g, indices, rows, padding_idx))

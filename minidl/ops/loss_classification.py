@@ -1,7 +1,8 @@
 """Losses with labels: cross_entropy and nll_loss for one of C classes, binary_cross_entropy for yes or no.
 
 `cross_entropy` and `binary_cross_entropy_with_logits` take logits, the network's raw scores: softmax and sigmoid are
-part of the loss, which is exact for scores of any size. Labels are checked, since a wrong one trains on nonsense.
+part of the loss, which is exact for scores of any size. Labels are checked, since a wrong one trains on nonsense; the
+kernels do that on their way and know nothing of messages.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 
 from minidl import kernels
 from minidl.errors import ShapeError
-from minidl.ops.shared import check_reduction, reduce_losses
+from minidl.ops.shared import check_reduction, reduce_losses, reduce_total, unchanged
 from minidl.tensor import differentiable
 
 
@@ -34,18 +35,27 @@ def cross_entropy(input, target, /, weight=None, ignore_index=-100, reduction="m
             raise ValueError(f"cross_entropy: ignore_index={ignore_index} has no meaning where the targets are "
                              "probabilities; set all probabilities of a sample to 0 to ignore it")
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
-    whole = _check_labels("cross_entropy", input, target, ignore_index)
+    _check_targets("cross_entropy", input, target)
     logits, labels = (input, target) if input.ndim > 1 else (input[None], target[None])  # N, C, d1, ...
-    losses, peak, log_sum = kernels.cross_entropy(logits, labels, weight, ignore_index, label_smoothing)
-    divisor = None if whole and weight is None else _total_weight(target, weight, ignore_index)
-    result, each = reduce_losses(losses.reshape(target.shape), reduction, divisor)
+    try:
+        losses, normalizers, total, counted = kernels.cross_entropy(logits, labels, weight, ignore_index,
+                                                                    label_smoothing)
+    except IndexError as error:
+        raise _outside("cross_entropy", input, target, ignore_index) from error
+    result, each = _reduced(losses, target, total, counted, reduction)
 
     def grad_input(g):
-        g = np.broadcast_to(each(g), labels.shape)
-        grad = kernels.cross_entropy_grad(g, logits, labels, peak, log_sum, weight, ignore_index, label_smoothing)
+        grad = kernels.cross_entropy_grad(each(g), logits, labels, normalizers, weight, ignore_index, label_smoothing)
         return grad.reshape(input.shape)
 
     return result, (grad_input, None)
+
+
+def _reduced(losses, target, total, counted, reduction):
+    """The result of a loss with labels, and the map from g to each loss's g, of the labels' shape or ()."""
+    if reduction == "none":
+        return losses.reshape(target.shape), lambda g: g if target.ndim else g[None]
+    return reduce_total(total, reduction, counted)
 
 
 def _soft_cross_entropy(input, target, weight, reduction, label_smoothing):
@@ -75,15 +85,17 @@ def nll_loss(input, target, /, weight=None, ignore_index=-100, reduction="mean")
     """
     check_reduction("nll_loss", reduction)
     weight = _check_logits("nll_loss", input, weight)
-    _check_labels("nll_loss", input, target, ignore_index)
+    _check_targets("nll_loss", input, target)
     log_p, labels = (input, target) if input.ndim > 1 else (input[None], target[None])
-    losses = kernels.nll_loss(log_p, labels, weight, ignore_index).reshape(target.shape)
-    result, each = reduce_losses(losses, reduction, _total_weight(target, weight, ignore_index))
+    try:
+        losses, total, counted = kernels.nll_loss(log_p, labels, weight, ignore_index)
+    except IndexError as error:
+        raise _outside("nll_loss", input, target, ignore_index) from error
+    result, each = _reduced(losses, target, total, counted, reduction)
     shape, classes = input.shape, log_p.shape[1]
 
     def grad_input(g):
-        g = np.broadcast_to(each(g), labels.shape)
-        return kernels.nll_loss_grad(g, labels, classes, weight, ignore_index).reshape(shape)
+        return kernels.nll_loss_grad(each(g), labels, classes, weight, ignore_index).reshape(shape)
 
     return result, (grad_input, None)
 
@@ -102,23 +114,12 @@ def binary_cross_entropy(input, target, /, weight=None, reduction="mean"):
                          "binary_cross_entropy_with_logits")
     x, t = input, target.astype(input.dtype, copy=False)
     weight = _check_factor("binary_cross_entropy", "weight", weight, x)
-
-    def logarithms():
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
-
-    log_p, log_q = logarithms()
-    losses = -(t * log_p + (1 - t) * log_q)
-    result, each = reduce_losses(losses if weight is None else losses * weight, reduction)
-
-    def scaled(g):
-        return each(g) if weight is None else each(g) * weight
-
-    def grad_target(g):
-        log_p, log_q = logarithms()
-        return scaled(g) * (log_q - log_p)
-
-    return result, (lambda g: scaled(g) * (x - t) / np.maximum(x * (1 - x), 1e-12), grad_target)
+    losses = kernels.binary_cross_entropy(x, t, weight, total=reduction != "none")
+    result, each = _of_elements(losses, reduction, x.size)
+    return result, (
+        lambda g: kernels.binary_cross_entropy_grad_input(each(g), x, t, weight),
+        lambda g: kernels.binary_cross_entropy_grad_target(each(g), x, weight),
+    )
 
 
 @differentiable
@@ -132,16 +133,17 @@ def binary_cross_entropy_with_logits(input, target, /, weight=None, reduction="m
     _check_binary(name, input, target, reduction)
     x, t = input, target.astype(input.dtype, copy=False)
     weight, pos_weight = _check_factor(name, "weight", weight, x), _check_factor(name, "pos_weight", pos_weight, x)
-    losses = kernels.binary_cross_entropy_with_logits(x, t, pos_weight)
-    result, each = reduce_losses(losses if weight is None else losses * weight, reduction)
-
-    def scaled(g):
-        return np.broadcast_to(each(g) if weight is None else each(g) * weight, x.shape)
-
+    losses = kernels.binary_cross_entropy_with_logits(x, t, weight, pos_weight, total=reduction != "none")
+    result, each = _of_elements(losses, reduction, x.size)
     return result, (
-        lambda g: kernels.binary_cross_entropy_with_logits_grad_input(scaled(g), x, t, pos_weight),
-        lambda g: kernels.binary_cross_entropy_with_logits_grad_target(scaled(g), x, pos_weight),
+        lambda g: kernels.binary_cross_entropy_with_logits_grad_input(each(g), x, t, weight, pos_weight),
+        lambda g: kernels.binary_cross_entropy_with_logits_grad_target(each(g), x, weight, pos_weight),
     )
+
+
+def _of_elements(losses, reduction, count):
+    """The result, and the map from g to each loss's g, where the kernel has summed unless reduction is "none"."""
+    return (losses, unchanged) if reduction == "none" else reduce_total(losses, reduction, count)
 
 
 def _check_logits(name, input, weight):
@@ -158,39 +160,31 @@ def _check_logits(name, input, weight):
     return weight.astype(input.dtype, copy=False)
 
 
-def _check_labels(name, input, target, ignore_index) -> bool:
-    """Whether it is already known that no label is to be ignored."""
-    classes = input.shape[1 if input.ndim > 1 else 0]
+def _check_targets(name, input, target):
     expected = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
     if target.dtype.kind not in "iu":
         advice = (f", probabilities of shape {input.shape}" if name == "cross_entropy" else "")
         raise TypeError(f"{name}: targets are class indices, integers of shape {expected}{advice}; these are "
                         f"{target.dtype} of shape {target.shape}: use target.long() if they are indices")
     if target.shape != expected:
-        if target.shape == input.shape and classes > 1:
+        if target.shape == input.shape and input.shape[1 if input.ndim > 1 else 0] > 1:
             raise TypeError(f"{name}: targets of shape {target.shape} and dtype {target.dtype} look one-hot: use "
                             f"target.argmax({1 if input.ndim > 1 else 0}) for class indices"
                             + (", or target.float() for probabilities" if name == "cross_entropy" else ""))
         squeezable = target.shape[:1] + target.shape[2:] == expected and target.shape[1:2] == (1,)
         raise ShapeError(f"{name}: targets have shape {target.shape}, the input {input.shape} needs {expected}"
                          + (": use target.squeeze(1)" if squeezable else ""))
-    # most targets pass at one look: seen as unsigned, a negative label is a huge one
-    if target.dtype == np.int64 and target.size and target.view(np.uint64).max() < classes:
-        return not 0 <= ignore_index < classes
+
+
+def _outside(name, input, target, ignore_index):
+    """The error that tells which label lies outside the classes."""
+    classes = input.shape[1 if input.ndim > 1 else 0]
     outside = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if outside.any():
-        position = tuple(np.argwhere(outside)[0].tolist())
-        advice = ("; for one logit per sample use binary_cross_entropy_with_logits" if classes == 1 else
-                  "; do the labels start at 1?" if target.max() == classes and target.min() == 1 else "")
-        raise IndexError(f"{name}: label {target[position]} at position {position} lies outside the {classes} classes "
-                         f"(0..{classes - 1}) of the input {input.shape}{advice}")
-    return False
-
-
-def _total_weight(target, weight, ignore_index):
-    """What the mean divides by: the targets that are not ignored, each counted with the weight of its class."""
-    kept = target != ignore_index
-    return int(np.count_nonzero(kept)) if weight is None else weight[target[kept]].sum()
+    position = tuple(np.argwhere(outside)[0].tolist())
+    advice = ("; for one logit per sample use binary_cross_entropy_with_logits" if classes == 1 else
+              "; do the labels start at 1?" if target.max() == classes and target.min() == 1 else "")
+    return IndexError(f"{name}: label {target[position]} at position {position} lies outside the {classes} classes "
+                      f"(0..{classes - 1}) of the input {input.shape}{advice}")
 
 
 def _check_binary(name, input, target, reduction):
@@ -205,11 +199,11 @@ def _check_binary(name, input, target, reduction):
 
 
 def _check_factor(name, word, factor, x):
+    """A factor of each element, in the shape and dtype of x."""
     if factor is None:
         return None
-    factor = np.asarray(factor)
+    factor = np.asarray(factor, x.dtype)
     try:
-        np.broadcast_to(factor, x.shape)
+        return np.broadcast_to(factor, x.shape)
     except ValueError as error:
         raise ShapeError(f"{name}: {word} {factor.shape} does not broadcast against the input {x.shape}") from error
-    return factor.astype(x.dtype, copy=False)

@@ -6,24 +6,27 @@ one number. Read `loss_classification.py` for the losses with labels.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from minidl import kernels
 from minidl.errors import ShapeError
 from minidl.ops.elementwise import promote
-from minidl.ops.shared import REDUCTIONS, check_reduction, reduce_losses
+from minidl.ops.shared import REDUCTIONS, check_reduction, reduce_losses, reduce_total, unchanged
 from minidl.tensor import differentiable
 
 
 @differentiable
 def mse_loss(input, target, /, reduction="mean"):
     """(input - target)^2, averaged. Raises ShapeError if the shapes do not broadcast."""
-    return _difference_loss("mse_loss", input, target, reduction, np.square, lambda d: 2 * d)
+    return _difference_loss("mse_loss", input, target, reduction, kernels.mse_loss, kernels.mse_loss_grad)
 
 
 @differentiable
 def l1_loss(input, target, /, reduction="mean"):
     """|input - target|, averaged; its gradient is 0 where they are equal. Raises ShapeError as mse_loss."""
-    return _difference_loss("l1_loss", input, target, reduction, np.abs, np.sign)
+    return _difference_loss("l1_loss", input, target, reduction, kernels.l1_loss, kernels.l1_loss_grad)
 
 
 @differentiable
@@ -36,13 +39,9 @@ def smooth_l1_loss(input, target, /, reduction="mean", beta=1.0):
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta is the width of the parabola and cannot be negative ({beta})")
     if beta == 0:
-        return _difference_loss("smooth_l1_loss", input, target, reduction, np.abs, np.sign)
-
-    def value(d):
-        size = np.abs(d)
-        return np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)
-
-    return _difference_loss("smooth_l1_loss", input, target, reduction, value, lambda d: np.clip(d / beta, -1, 1))
+        return _difference_loss("smooth_l1_loss", input, target, reduction, kernels.l1_loss, kernels.l1_loss_grad)
+    return _difference_loss("smooth_l1_loss", input, target, reduction, kernels.smooth_l1_loss,
+                            kernels.smooth_l1_loss_grad, beta)
 
 
 @differentiable
@@ -54,12 +53,7 @@ def huber_loss(input, target, /, reduction="mean", delta=1.0):
     delta = float(delta)
     if not delta > 0:
         raise ValueError(f"huber_loss: delta, where the parabola ends, must be positive, not {delta}")
-
-    def value(d):
-        size = np.abs(d)
-        return np.where(size < delta, 0.5 * d * d, delta * (size - 0.5 * delta))
-
-    return _difference_loss("huber_loss", input, target, reduction, value, lambda d: np.clip(d, -delta, delta))
+    return _difference_loss("huber_loss", input, target, reduction, kernels.huber_loss, kernels.huber_loss_grad, delta)
 
 
 @differentiable
@@ -86,19 +80,22 @@ def kl_div(input, target, /, reduction="mean", log_target=False):
     return result, (lambda g: -each(g) * probabilities, grad_target)
 
 
-def _difference_loss(name, x, y, reduction, value, slope):
-    """value(x - y), reduced; slope is the derivative of value."""
+def _difference_loss(name, x, y, reduction, loss, loss_grad, *options):
+    """loss(x, y), reduced; loss_grad is the kernel that gives the gradient of x."""
     check_reduction(name, reduction)
     x, y = promote(x, y)
-    _check_broadcast(name, x, y)
-    d = x - y
-    result, each = reduce_losses(value(d), reduction)
-    return result, (lambda g: each(g) * slope(d), lambda g: -each(g) * slope(d))
+    count = math.prod(_check_broadcast(name, x, y))
+    losses = loss(x, y, *options, total=reduction != "none")
+    result, each = (losses, unchanged) if reduction == "none" else reduce_total(losses, reduction, count)
+    return result, (lambda g: loss_grad(each(g), x, y, *options), lambda g: -loss_grad(each(g), x, y, *options))
 
 
 def _check_broadcast(name, x, y):
+    """The shape of the losses."""
+    if x.shape == y.shape:
+        return x.shape
     try:
-        np.broadcast_shapes(x.shape, y.shape)
+        return np.broadcast_shapes(x.shape, y.shape)
     except ValueError as error:
         raise ShapeError(f"{name}: input {x.shape} and target {y.shape} do not fit together: they should have the same "
                          "shape") from error

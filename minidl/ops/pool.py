@@ -10,7 +10,7 @@ from typing import Any
 
 from minidl import kernels
 from minidl.errors import ShapeError
-from minidl.kernels.shapes import first_taps, pool_output_size
+from minidl.kernels.shapes import pool_output_size
 from minidl.ops.spatial import as_images, from_images, pair
 from minidl.tensor import differentiable
 
@@ -27,7 +27,8 @@ def max_pool2d(x, /, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=
 
     H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1, or the ceiling with ceil_mode, where the
     last window may run over the end but not start beyond it. stride: kernel_size unless given. Each option is one
-    integer or a pair (rows, columns). The gradient goes to the first of equal elements; padding is never taken.
+    integer or a pair (rows, columns). The gradient goes to the first of equal elements; padding is never taken. Where
+    dilation is larger than the input, a window may find nothing but padding: -inf, whose gradient goes nowhere.
     Raises ShapeError if no window fits or padding exceeds half of it, and ValueError for return_indices, which only
     exists so that arguments keep their places.
     """
@@ -134,7 +135,7 @@ def _adaptive_max_pool(name, x, output_size, dims) -> tuple:
 
 
 def _windows(name, images, kernel_size, stride, padding, dilation, ceil_mode, dims) -> dict[str, Any]:
-    """The options as the kernels take them, once it is clear that every window finds an element."""
+    """The options as the kernels take them, once it is clear that they make sense for these images."""
     kernel = pair(name, "kernel_size", kernel_size, dims, 1)
     options = {
         "kernel_size": kernel,
@@ -150,9 +151,6 @@ def _windows(name, images, kernel_size, stride, padding, dilation, ceil_mode, di
         if size < 1 or outputs < 1:
             raise ShapeError(f"{name}: no window of kernel_size {kernel_size} fits into {images.shape[4 - dims:]} with "
                              f"padding {padding}")
-        if d > size and any(o * s - p + first * d >= size for o, first in enumerate(first_taps(outputs, s, p, d))):
-            raise ShapeError(f"{name}: with dilation {dilation} some windows would find padding only in an input of "
-                             f"size {images.shape[4 - dims:]}")
     return options
 
 

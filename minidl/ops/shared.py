@@ -60,11 +60,15 @@ def reduce_losses(losses: Any, reduction: str, divisor: Any = None) -> tuple[Any
     The mean of no losses is nan, as in PyTorch.
     """
     if reduction == "none":
-        return losses, lambda g: g
+        return losses, unchanged
+    return reduce_total(losses.sum(), reduction, losses.size if divisor is None else divisor)
+
+
+def reduce_total(total: Any, reduction: str, divisor: Any) -> tuple[Any, Callable]:
+    """The same for a sum, in reductions "sum" and "mean", of losses whose total is known."""
     if reduction == "sum":
-        return losses.sum(), lambda g: g
-    divisor = losses.size if divisor is None else divisor
+        return total, unchanged
     if divisor:
-        return losses.sum() / divisor, lambda g: g / divisor
+        return total / divisor, lambda g: g / divisor
     with np.errstate(invalid="ignore", divide="ignore"):
-        return losses.sum() / divisor, lambda g: g / divisor
+        return np.divide(total, divisor), lambda g: np.divide(g, divisor)
