@@ -1,7 +1,11 @@
-"""Ready-made architectures, one family a file; each is a function that returns a model with fresh weights."""
+"""Ready-made architectures, one family a file: networks with fresh weights, and BERTs with those of a checkpoint."""
 
 from __future__ import annotations
 
+from minidl.models.bert import BertModel, BertOutput
+from minidl.models.bert_files import bert_from_pretrained
+from minidl.models.bert_heads import BertForMaskedLM, SentenceEncoder
 from minidl.models.cnn import cifar_cnn, mnist_cnn
 
-__all__ = ["cifar_cnn", "mnist_cnn"]
+__all__ = ["BertForMaskedLM", "BertModel", "BertOutput", "SentenceEncoder", "bert_from_pretrained", "cifar_cnn",
+           "mnist_cnn"]
