@@ -9,6 +9,7 @@ the same names. `dispatch.py` chooses among them at each call.
 from __future__ import annotations
 
 from minidl.kernels.contract.activation import *  # noqa: F403
+from minidl.kernels.contract.attention import *  # noqa: F403
 from minidl.kernels.contract.conv import *  # noqa: F403
 from minidl.kernels.contract.dropout import *  # noqa: F403
 from minidl.kernels.contract.embedding import *  # noqa: F403

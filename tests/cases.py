@@ -255,6 +255,27 @@ case("logsumexp", [(3, 5)], dim=1)
 case("logsumexp", [(2, 5, 3)], dim=1, keepdim=True)
 case("logsumexp", [(2, 5, 3)], dim=(0, 2))
 
+SEEN = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0]], bool)
+KEYS = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], bool)[:, None, None, :]  # N, 1, 1, S
+ATTENTION = [(2, 3, 4, 6), (2, 3, 5, 6), (2, 3, 5, 6)]
+case("scaled_dot_product_attention", ATTENTION)
+case("scaled_dot_product_attention", ATTENTION, label="causal", is_causal=True)
+case("scaled_dot_product_attention", ATTENTION, label="scale", scale=0.7)
+case("scaled_dot_product_attention", [*ATTENTION[:2], (2, 3, 5, 7), (4, 5)], label="float-mask")
+case("scaled_dot_product_attention", [*ATTENTION, (2, 1, 1, 5)], label="broadcast-float-mask")
+case("scaled_dot_product_attention", ATTENTION, label="bool-mask", attn_mask=SEEN)
+case("scaled_dot_product_attention", ATTENTION, label="keys", attn_mask=KEYS)
+case("scaled_dot_product_attention", [(4, 6), (5, 6), (5, 3)], label="matrices", is_causal=True)
+case("scaled_dot_product_attention", [(3, 4, 6), (3, 5, 6), (3, 5, 6), (3, 4, 5)], label="three-axes")
+case("scaled_dot_product_attention", [(2, 2, 3, 4, 6), (3, 5, 6), (1, 2, 1, 5, 6)], label="broadcast")
+case("multi_head_attention", [(2, 4, 6), (2, 5, 6), (2, 5, 9)], num_heads=3)
+case("multi_head_attention", [(2, 4, 6), (2, 5, 6), (2, 5, 6), (2, 1, 4, 5)], label="causal-mask", num_heads=2,
+     is_causal=True)
+case("multi_head_attention", [(2, 2, 6), (2, 5, 6), (2, 5, 6)], label="past", num_heads=2, is_causal=True, past=3)
+case("multi_head_attention", [(2, 4, 6), (2, 5, 6), (2, 5, 6)], label="keys", num_heads=2, attn_mask=KEYS)
+case("packed_attention", [(2, 5, 18)], num_heads=3)
+case("packed_attention", [(2, 5, 12)], label="causal-keys", num_heads=2, is_causal=True, attn_mask=KEYS)
+
 FOUR = np.array([0.5, 2.0, 1.25, 0.75], np.float32)
 case("batch_norm", [(6, 4), (4,), (4,)], training=True)
 case("batch_norm", [(3, 4, 5), (4,), (4,)], label="3d", training=True, eps=1e-2)

@@ -1,6 +1,7 @@
 """Downloads against a server on this machine: resumed, checked, bounded, and clear about what went wrong."""
 
 import errno
+import gzip
 import hashlib
 import re
 import resource
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from test_data_vision import OFFICIAL, needs_official
 
-from minidl.data import DownloadError, cache_folder, get, mnist
+from minidl.data import DownloadError, cache_folder, get, mnist, tinyshakespeare
 from minidl.data.download import FILES, MIRRORS, RemoteFile, fetch
 from minidl.errors import FileFormatError
 
@@ -249,8 +250,20 @@ def test_get_fetches_what_the_loader_then_reads(server, monkeypatch, tmp_path, c
     assert dataset.complete and dataset.source.startswith("cache folder")
 
 
+@needs_official
+def test_a_text_may_have_another_name_on_the_server(server, monkeypatch, tmp_path):
+    content = gzip.decompress(Path(OFFICIAL, "text", "tinyshakespeare.txt.gz").read_bytes())
+    server.files["input.txt"] = content
+    monkeypatch.delenv("MINIDL_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert get("tinyshakespeare", mirrors=[server.url]) == cache_folder() / "text"
+    whole = tinyshakespeare("all")
+    assert whole.complete and whole.source.startswith("cache folder") and whole.text.encode() == content
+
+
 def test_the_known_files():
-    assert set(FILES) == set(MIRRORS) == {"mnist", "fashion_mnist", "cifar10"}
+    images, texts = {"mnist", "fashion_mnist", "cifar10"}, {"rt_polarity", "sms_spam", "tinyshakespeare"}
+    assert set(FILES) == set(MIRRORS) == images | texts
     for files in FILES.values():
         assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) and file.size > 0 for file in files)
     assert [file.name for file in FILES["mnist"]] == [file.name for file in FILES["fashion_mnist"]]

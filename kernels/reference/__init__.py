@@ -4,6 +4,7 @@ One file a family, under the same names as in the other backends.
 """
 
 from minidl.kernels.reference.activation import *  # noqa: F403
+from minidl.kernels.reference.attention import *  # noqa: F403
 from minidl.kernels.reference.conv import *  # noqa: F403
 from minidl.kernels.reference.dropout import *  # noqa: F403
 from minidl.kernels.reference.embedding import *  # noqa: F403

@@ -1,7 +1,8 @@
-"""Data: sets and loaders (PyTorch's words), augmentation, and the real image sets minidl learns from.
+"""Data: sets and loaders (PyTorch's words), augmentation, and the real images and texts minidl learns from.
 
 Read `datasets.py` (what a data set is), `loader.py` (batches), `transforms.py` (augmentation), then `vision.py`
-(MNIST, Fashion-MNIST, CIFAR-10 from files) and `download.py` (getting those files).
+(MNIST, Fashion-MNIST, CIFAR-10 from files), `text.py` (rt-polarity, SMS spam, tinyshakespeare) and `download.py`
+(getting those files).
 """
 
 from minidl.data.datasets import ConcatDataset, Dataset, Subset, TensorDataset, random_split
@@ -9,6 +10,8 @@ from minidl.data.download import DownloadError, get
 from minidl.data.images import ImageDataset
 from minidl.data.loader import DataLoader, default_collate
 from minidl.data.places import cache_folder
+from minidl.data.text import rt_polarity, sms_spam, tinyshakespeare
+from minidl.data.texts import Corpus, TextDataset
 from minidl.data.transforms import (
     Compose,
     Normalize,
@@ -26,6 +29,7 @@ from minidl.data.vision import cifar10, fashion_mnist, mnist
 __all__ = [
     "Compose",
     "ConcatDataset",
+    "Corpus",
     "DataLoader",
     "Dataset",
     "DownloadError",
@@ -38,6 +42,7 @@ __all__ = [
     "Standardize",
     "Subset",
     "TensorDataset",
+    "TextDataset",
     "Transform",
     "cache_folder",
     "cifar10",
@@ -48,4 +53,7 @@ __all__ = [
     "one_hot",
     "random_split",
     "rotate",
+    "rt_polarity",
+    "sms_spam",
+    "tinyshakespeare",
 ]

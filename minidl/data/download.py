@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minidl.data.places import cache_folder
+from minidl.data.text import FOLDER
 from minidl.errors import FileFormatError
 
 _CHUNK = 1 << 18
@@ -31,11 +32,12 @@ class DownloadError(ConnectionError):
 
 
 class RemoteFile(NamedTuple):
-    """A file as published: its name, size in bytes and SHA-256."""
+    """A file as published: its name here, its size in bytes, its SHA-256, and its name on the server if another."""
 
     name: str
     size: int
     sha256: str
+    remote: str = ""
 
 
 def _four_files(*facts: tuple[int, str]) -> list[RemoteFile]:
@@ -60,26 +62,45 @@ FILES = {
         RemoteFile("cifar-10-binary.tar.gz", 170052171,
                    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"),
     ],
+    "rt_polarity": [
+        RemoteFile("rt-polarity.neg", 612506, "2d11cfbc790f1cd96d78339f41ce53ced1efa83cd22d37d6788fa3fe3d17e2fd"),
+        RemoteFile("rt-polarity.pos", 626395, "4134882974a28d0c7b5151256f0e33a6169984ee7372c279e673f1114f475d58"),
+    ],
+    "sms_spam": [
+        RemoteFile("SMSSpamCollection", 477939, "bad6dccfe777b6439b1e61c120e056a58939bd706fb7e7cca22eb367e19f5f77"),
+    ],
+    "tinyshakespeare": [
+        RemoteFile("tinyshakespeare.txt", 1115394, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                   remote="input.txt"),
+    ],
 }
 
+_GITHUB = "https://raw.githubusercontent.com/"
 MIRRORS = {
     "mnist": ["https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"],
     "fashion_mnist": ["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
     "cifar10": ["https://www.cs.toronto.edu/~kriz/"],
+    "rt_polarity": [_GITHUB + "dennybritz/cnn-text-classification-tf/a0d0e9742b3dc42194955e78858f7be93027c75e/data/"
+                    "rt-polaritydata/"],  # in UTF-8; the authors' own archive is in Windows-1252
+    "sms_spam": [_GITHUB + "sajalsubodh22/sms_spam_classifier_and_topic_classifier/"
+                 "5f54f57b5188959c51d3299641b03ab980807b1f/smsspamcollection/"],
+    "tinyshakespeare": [_GITHUB + "karpathy/char-rnn/d1d7aa34fdb3626174bce1d753e6cc6845ce7087/data/tinyshakespeare/"],
 }
+
+FOLDERS = {name: FOLDER for name in ("rt_polarity", "sms_spam", "tinyshakespeare")}  # of the others: their names
 
 
 def get(name: str, root: str | os.PathLike | None = None, mirrors: Sequence[str] | None = None) -> Path:
     """Fetch what is missing of the data set `name`, print where its files are, and return their folder.
 
-    name: "mnist", "fashion_mnist" or "cifar10". root: the folder that gets a folder `name` (default: the cache
-    folder, see `places.py`). mirrors: base addresses to use instead of the official ones, tried in turn.
+    name: one of `FILES`. root: the folder that gets a folder `name`, or `text` for the texts (default: the cache
+    folder, see `places.py`). mirrors: base addresses to use instead of the known ones, tried in turn.
     Raises ValueError for an unknown name, DownloadError if no mirror can be reached, FileFormatError if what they
     deliver is not the published file, and OSError if the folder cannot be written.
     """
     if name not in FILES:
         raise ValueError(f"unknown data set {name!r}; minidl can get {', '.join(FILES)}")
-    folder = (cache_folder() if root is None else Path(root)) / name
+    folder = (cache_folder() if root is None else Path(root)) / FOLDERS.get(name, name)
     fetch(FILES[name], folder, MIRRORS[name] if mirrors is None else mirrors)
     print(f"{name} is in {folder}:")
     for file in FILES[name]:
@@ -100,7 +121,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, mirrors: Sequence[str]) -> 
         part = folder / f"{file.name}.part"
         problems = []
         for mirror in mirrors:
-            url = f"{mirror.rstrip('/')}/{file.name}"
+            url = f"{mirror.rstrip('/')}/{file.remote or file.name}"
             problem = _fetch_from(url, file, part)
             if problem is None:
                 os.replace(part, target)

@@ -8,7 +8,6 @@ in `source` where it came from and in `complete` whether it is whole. `download.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from minidl.data.cifar import read_archive, read_binary, read_python, read_shard
 from minidl.data.files import IDX_IMAGES, IDX_LABELS, check_labels, read_idx
 from minidl.data.images import ImageDataset
-from minidl.data.places import EMBEDDED, VARIABLE, places
+from minidl.data.places import search
 from minidl.data.randomness import check_generator
 from minidl.errors import DataNotFoundError
 
@@ -75,28 +74,13 @@ def _load(name: str, classes: Sequence[str], find: Callable, split: str, subset:
     if split not in ("train", "test"):
         raise ValueError(f"{name}: split must be 'train' or 'test', got {split!r}")
     check_generator(generator, name)
-    read, title = _search(name, find, split, root)
+    read, title = search(name, name, lambda folder: find(folder, split, SIZES[name][split]), f"{split} files", root)
     images, labels, files = read()
     complete = len(labels) == SIZES[name][split]
     dataset = ImageDataset(images, labels, classes, f"{name} {split}", f"{title}: {files}", complete, transform)
     if subset is None:
         return dataset
     return dataset.first(subset) if generator is None else dataset.balanced(subset, generator)
-
-
-def _search(name: str, find: Callable, split: str, root: str | os.PathLike | None) -> tuple[Callable[[], Loaded], str]:
-    """The first place that has the data set: how to read it there, and the place's title."""
-    searched = places(root)
-    for folder, title in searched:
-        read = find(folder / name, split, SIZES[name][split])
-        if read is not None:
-            if folder == EMBEDDED and root is None and os.environ.get(VARIABLE):
-                warnings.warn(f"{VARIABLE}={os.environ[VARIABLE]} has no folder '{name}' with the {split} files; using "
-                              "the embedded subset, a tenth of the data set", stacklevel=4)
-            return read, title
-    listed = "\n".join(f"  {folder / name}  ({title})" for folder, title in searched)
-    raise DataNotFoundError(f"{name}: no {split} files found in\n{listed}\nFetch them with `minidl data get {name}`, "
-                            f"or set {VARIABLE} to the folder that holds '{name}'")
 
 
 def _find_idx(folder: Path, split: str, size: int) -> Callable[[], Loaded] | None:

@@ -16,6 +16,9 @@ from minidl.ops import (  # noqa: F401
     sigmoid, silu, softmax, softplus, tanh,
 )
 from minidl.ops import feature_dropout as dropout2d  # noqa: F401
+from minidl.ops.attention import (  # noqa: F401
+    multi_head_attention, packed_attention, scaled_dot_product_attention,
+)
 from minidl.ops.conv import conv1d, conv2d, conv_transpose1d, conv_transpose2d  # noqa: F401
 from minidl.ops.pool import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d,

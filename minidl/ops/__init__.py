@@ -10,6 +10,9 @@ from minidl.ops import methods  # noqa: F401  (puts the operators and methods on
 from minidl.ops.activation import (  # noqa: F401
     elu, erf, gelu, leaky_relu, logsigmoid, mish, prelu, relu, relu6, selu, sigmoid, silu, softplus, tanh,
 )
+from minidl.ops.attention import (  # noqa: F401
+    multi_head_attention, packed_attention, scaled_dot_product_attention,
+)
 from minidl.ops.compare import (  # noqa: F401
     allclose, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, eq, equal, ge, gt, isclose, isfinite, isinf, isnan,
     le, logical_and, logical_not, logical_or, logical_xor, lt, ne,

@@ -33,6 +33,28 @@ def layer_norm(x, weight=None, bias=None, *, normalized_shape, **options):
     return F.layer_norm(x, np.atleast_1d(normalized_shape).tolist(), weight, bias, **options)
 
 
+def attention(query, key, value, attn_mask=None, **options):
+    mask = torch.tensor(attn_mask) if isinstance(attn_mask, np.ndarray) else attn_mask
+    return F.scaled_dot_product_attention(query, key, value, mask, **options)
+
+
+def multi_head_attention(query, key, value, attn_mask=None, *, num_heads, is_causal=False, past=0):
+    """Heads apart, and what is_causal means written into a mask of numbers."""
+    query, key, value = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    mask = torch.zeros(query.shape[-2], key.shape[-2], dtype=query.dtype)
+    if isinstance(attn_mask, np.ndarray):
+        mask = mask.masked_fill(~torch.tensor(attn_mask), -torch.inf)
+    elif attn_mask is not None:
+        mask = mask + attn_mask
+    if is_causal:
+        mask = mask.masked_fill(~torch.ones(mask.shape[-2:], dtype=torch.bool).tril(past), -torch.inf)
+    return F.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+
+
+def packed_attention(qkv, attn_mask=None, **options):
+    return multi_head_attention(*qkv.chunk(3, dim=-1), attn_mask, **options)
+
+
 def as_tensors(index):
     """An index with its arrays turned into tensors."""
     if isinstance(index, tuple):
@@ -44,6 +66,9 @@ OTHERS = {
     "batch_norm": with_tensors(batch_norm),
     "layer_norm": layer_norm,
     "group_norm": lambda x, weight=None, bias=None, **options: F.group_norm(x, weight=weight, bias=bias, **options),
+    "scaled_dot_product_attention": attention,
+    "multi_head_attention": multi_head_attention,
+    "packed_attention": packed_attention,
     "feature_dropout": F.dropout2d,
     "cross_entropy": with_tensors(F.cross_entropy),
     "nll_loss": with_tensors(F.nll_loss),
