@@ -73,19 +73,9 @@ class BertSelfAttention(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, mask: Any) -> Tensor:
-        q, k, v = self._heads(self.query(x)), self._heads(self.key(x)), self._heads(self.value(x))
-        scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # N, H, T, T
-        if mask is not None:
-            scores = F.softmax(scores.masked_fill(~mask, -np.inf), dim=-1)
-        else:
-            scores = F.softmax(scores, dim=-1)
-        scores = F.dropout(scores, self.attention_probs_dropout_prob, self.training)
-        return (scores @ v).transpose(1, 2).reshape(x.shape)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        n, t, d = x.shape
-        heads = self.num_attention_heads
-        return x.reshape(n, t, heads, d // heads).transpose(1, 2)  # N, H, T, D / H
+        dropout = self.attention_probs_dropout_prob if self.training else 0.0
+        return F.multi_head_attention(self.query(x), self.key(x), self.value(x), mask,
+                                      num_heads=self.num_attention_heads, dropout_p=dropout)
 
 
 @transfer.register
