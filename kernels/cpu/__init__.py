@@ -5,6 +5,7 @@ that is missing here runs in the reference too. Read `runtime.py` first.
 """
 
 from minidl.kernels.cpu.activation import *  # noqa: F403
+from minidl.kernels.cpu.attention import *  # noqa: F403
 from minidl.kernels.cpu.conv import *  # noqa: F403
 from minidl.kernels.cpu.dropout import *  # noqa: F403
 from minidl.kernels.cpu.embedding import *  # noqa: F403

@@ -66,10 +66,8 @@ def _by_head(x):
 def _scores(query, key, mask, causal, scale):
     scores = _by_head(query) @ _by_head(key).swapaxes(-1, -2)  # N, H, L, S
     scores *= scale
-    if mask is not None and mask.dtype == np.bool_:
-        scores = np.where(mask, scores, -np.inf).astype(scores.dtype, copy=False)
-    elif mask is not None:
-        scores += mask
+    if mask is not None:
+        scores += np.where(mask, 0, -np.inf) if mask.dtype == np.bool_ else mask
     if causal is not None:
         seen = np.tri(*scores.shape[-2:], causal, dtype=np.bool_)
         scores[..., ~seen] = -np.inf
