@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.models.bert import BertModel
-from minidl.nn.module import Module
-from minidl.transfer.matching import LoadError, match, rename_all
+from minidl.models.bert import BertModel, initialise
+from minidl.nn import init
+from minidl.transfer.matching import LoadError, Matched, match, rename_all
 from minidl.transfer.tensorfile import load_tensors, parse_json
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
@@ -60,10 +60,12 @@ def bert_from_pretrained(where: str | os.PathLike, *, pooler: bool | None = None
     if settings["add_pooling_layer"] is False and pooler is False:
         tensors = {name: array for name, array in tensors.items() if not name.startswith("pooler.")}
     _check_size(settings, tensors, what)
-    model = BertModel(**settings)
+    with init.skipped():
+        model = BertModel(**settings)
     if dtype is not None:
-        model.to(dtype=np.dtype(dtype))
-    _fill(model, match(tensors, model, allow, what).arrays)
+        for parameter in model.parameters():
+            parameter.array = np.empty(parameter.shape, dtype)
+    _fill(model, match(tensors, model, allow, what))
     model.eval()
     return model
 
@@ -205,7 +207,11 @@ def _check_size(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], 
                         f"{layers} layers, vocab_size {settings['vocab_size']}), model.safetensors holds {present:,}")
 
 
-def _fill(model: Module, arrays: Mapping[str, np.ndarray]) -> None:
-    own = model.state_dict()
-    for name, array in arrays.items():
-        own[name].array[...] = array
+def _fill(model: BertModel, matched: Matched) -> None:
+    """Give the model the arrays of the file, as they are, and fresh values to what was declared as missing."""
+    if matched.reinitialised:
+        initialise(model, model.initializer_range)
+    for name, parameter in model.named_parameters():
+        if name in matched.arrays:
+            parameter.array = matched.arrays[name]
+        parameter.untrained = name in matched.reinitialised
