@@ -18,6 +18,7 @@ from minidl.kernels.contract.loss import *  # noqa: F403
 from minidl.kernels.contract.norm import *  # noqa: F403
 from minidl.kernels.contract.optim import *  # noqa: F403
 from minidl.kernels.contract.pool import *  # noqa: F403
+from minidl.kernels.contract.recurrent import *  # noqa: F403
 from minidl.kernels.contract.resize import *  # noqa: F403
 from minidl.kernels.contract.softmax import *  # noqa: F403
 from minidl.kernels.dispatch import BACKENDS, CONTRACT, backend_module, kernel, use_backend

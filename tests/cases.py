@@ -297,6 +297,22 @@ case("feature_dropout", [(2, 3, 4, 4)], p=1.0)
 case("embedding", [integers(7, 5), (7, 3)])
 case("embedding", [integers(4, 2, 6), (5, 3)], padding_idx=4)
 
+STEPWISE = np.array([3, 2, 2, 1])  # rows of four, three and one steps, packed
+RNN_WEIGHTS = [(5, 4), (5, 5), (5,), (5,)]
+LSTM_WEIGHTS = [(20, 4), (20, 5), (20,), (20,)]
+GRU_WEIGHTS = [(15, 4), (15, 5), (15,), (15,)]
+case("rnn", [(3, 2, 4), (2, 5), *RNN_WEIGHTS])
+case("rnn", [(3, 2, 4), (2, 5), *RNN_WEIGHTS[:2]], label="relu-no-bias", nonlinearity="relu")
+case("rnn", [(8, 4), (3, 5), *RNN_WEIGHTS], label="packed-reverse", batch_sizes=STEPWISE, reverse=True)
+case("lstm", [(3, 2, 4), (2, 5), (2, 5), *LSTM_WEIGHTS])
+case("lstm", [(3, 2, 4), (2, 5), (2, 5), *LSTM_WEIGHTS[:2]], label="no-bias-reverse", reverse=True)
+case("lstm", [(8, 4), (3, 5), (3, 5), *LSTM_WEIGHTS], label="packed", batch_sizes=STEPWISE)
+case("gru", [(3, 2, 4), (2, 5), *GRU_WEIGHTS], reverse=True)
+case("gru", [(3, 2, 4), (2, 5), *GRU_WEIGHTS[:2]], label="no-bias")
+case("gru", [(8, 4), (3, 5), *GRU_WEIGHTS], label="packed-reverse", batch_sizes=STEPWISE, reverse=True)
+case("place_rows", [(5, 3)], index=np.array([[3, -1, 0], [4, 1, -1]]), value=-2.0)
+case("place_rows", [(5, 3)], label="all", index=np.array([3, 1, 4, 0, 2]))
+
 case("cross_entropy", [(6, 4), integers(4, 6)])
 case("cross_entropy", [(6, 4), integers(4, 6)], reduction="sum", label_smoothing=0.2)
 case("cross_entropy", [(6, 4), integers(4, 6)], label="weighted", weight=FOUR)

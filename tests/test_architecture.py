@@ -99,7 +99,7 @@ def test_use_backend_refuses_unknown_names():
 
 
 def test_import_is_light():
-    heavy = {"numba", "safetensors", "tqdm", "matplotlib", "torch", "cupy"}
+    heavy = {"numba", "safetensors", "tqdm", "matplotlib", "torch", "cupy", "tokenizers"}
     code = "import sys, minidl; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert not heavy & set(loaded.split())

@@ -142,6 +142,8 @@ def test_a_sampler_gives_the_order():
         ({"num_workers": -1}, "num_workers must be an integer of at least 0"),
         ({"prefetch": 0}, "prefetch must be an integer of at least 1"),
         ({"shuffle": True, "sampler": [1]}, "exclude each other"),
+        ({"shuffle": True, "batch_sampler": [[1]]}, "batch_sampler gives the batches; leave out batch_size"),
+        ({"batch_size": 2, "batch_sampler": [[1]]}, "batch_sampler gives the batches; leave out batch_size"),
     ],
 )
 def test_options_that_cannot_be(options, message):

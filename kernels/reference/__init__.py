@@ -13,5 +13,6 @@ from minidl.kernels.reference.loss import *  # noqa: F403
 from minidl.kernels.reference.norm import *  # noqa: F403
 from minidl.kernels.reference.optim import *  # noqa: F403
 from minidl.kernels.reference.pool import *  # noqa: F403
+from minidl.kernels.reference.recurrent import *  # noqa: F403
 from minidl.kernels.reference.resize import *  # noqa: F403
 from minidl.kernels.reference.softmax import *  # noqa: F403

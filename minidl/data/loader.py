@@ -65,6 +65,8 @@ class DataLoader:
 
     shuffle: draw a new order at each pass, from `generator` (default: minidl's shared one).
     sampler: a sized iterable of indices instead of shuffle.
+    batch_sampler: a sized iterable of batches of indices, which says all about order and size (`batch_size` is then
+        None); `BucketBatchSampler` in `sequences.py` is one.
     num_workers: any number above 0 means one background thread that keeps up to `prefetch` batches ready; NumPy
         lets go of Python's lock in the heavy parts, so more processes would cost more than they bring. The order
         and the augmentation are the same as without it.
@@ -82,6 +84,7 @@ class DataLoader:
         batch_size: int = 1,
         shuffle: bool = False,
         sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[list], Any] | None = None,
         pin_memory: bool = False,
@@ -94,12 +97,16 @@ class DataLoader:
         _check_count("prefetch", prefetch, least=1)
         if sampler is not None and shuffle:
             raise ValueError("DataLoader: sampler and shuffle=True exclude each other; the sampler gives the order")
+        if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+            raise ValueError("DataLoader: batch_sampler gives the batches; leave out batch_size, shuffle, sampler and "
+                             "drop_last")
         if len(dataset) == 0:
             raise ValueError(f"DataLoader: the data set ({type(dataset).__name__}) is empty, there is nothing to load")
         self.dataset = dataset
-        self.batch_size = batch_size
+        self.batch_size: Any = batch_size if batch_sampler is None else None
         self.shuffle = shuffle
         self.sampler = sampler
+        self.batch_sampler = batch_sampler
         self.num_workers = num_workers
         self.collate_fn = collate_fn
         self.pin_memory = pin_memory
@@ -112,31 +119,42 @@ class DataLoader:
 
     def __len__(self) -> int:
         """The number of batches in one pass."""
+        if self.batch_sampler is not None:
+            return len(self.batch_sampler)  # type: ignore[arg-type]
         count = len(self.dataset) if self.sampler is None else len(self.sampler)  # type: ignore[arg-type]
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         """Start a pass. Everything random is drawn here, in the calling thread."""
-        order = self._order()
+        batches = self._batches()
         seed = None
         if is_random(self.dataset):
             seed = int(random.generator(self.generator).integers(2**63))
-        stop = len(order) - len(order) % self.batch_size if self.drop_last else len(order)
-        batches = [order[start : start + self.batch_size] for start in range(0, stop, self.batch_size)]
         fetched = _fetch_all(self.dataset, self.collate_fn, batches, seed)
         return _in_background(fetched, self.prefetch) if self.num_workers else fetched
+
+    def _batches(self) -> list[np.ndarray]:
+        if self.batch_sampler is not None:
+            return [self._checked(list(batch), "batch_sampler") for batch in self.batch_sampler]
+        order = self._order()
+        stop = len(order) - len(order) % self.batch_size if self.drop_last else len(order)
+        return [order[start : start + self.batch_size] for start in range(0, stop, self.batch_size)]
 
     def _order(self) -> np.ndarray:
         count = len(self.dataset)
         if self.sampler is None:
             return random.generator(self.generator).permutation(count) if self.shuffle else np.arange(count)
-        order = np.asarray(list(self.sampler))
+        return self._checked(list(self.sampler), "sampler")
+
+    def _checked(self, indices: list, source: str) -> np.ndarray:
+        order, count = np.asarray(indices), len(self.dataset)
         if order.ndim != 1 or order.dtype.kind not in "iu":
-            raise TypeError(f"DataLoader: the sampler must give one integer index at a time, and at least one; "
-                            f"it gave shape {order.shape} of {order.dtype}")
+            expected = "one integer index at a time" if source == "sampler" else "lists of integer indices"
+            raise TypeError(f"DataLoader: the {source} must give {expected}, and at least one; it gave shape "
+                            f"{order.shape} of {order.dtype}")
         outside = order[(order < 0) | (order >= count)]
         if outside.size:
-            raise IndexError(f"DataLoader: the sampler gave index {outside[0]}, the data set has {count} items")
+            raise IndexError(f"DataLoader: the {source} gave index {outside[0]}, the data set has {count} items")
         return order
 
 

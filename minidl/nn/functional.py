@@ -11,6 +11,7 @@ from minidl.nn.loss import (  # noqa: F401
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
     nll_loss, smooth_l1_loss,
 )
+from minidl.nn.sequence_loss import masked_cross_entropy  # noqa: F401
 from minidl.ops import (  # noqa: F401
     dropout, elu, embedding, gelu, leaky_relu, linear, log_softmax, logsigmoid, mish, pad, prelu, relu, relu6, selu,
     sigmoid, silu, softmax, softplus, tanh,

@@ -41,8 +41,10 @@ from minidl.ops.pool import (  # noqa: F401
     adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_max_pool1d, adaptive_max_pool2d, avg_pool1d, avg_pool2d,
     max_pool1d, max_pool2d,
 )
+from minidl.ops.recurrent import gru, lstm, rnn  # noqa: F401
 from minidl.ops.reduce import all, any, cumsum, mean, norm, prod, std, sum, var  # noqa: F401
 from minidl.ops.resize import interpolate  # noqa: F401
+from minidl.ops.sequence import place_rows  # noqa: F401
 from minidl.ops.shape import (  # noqa: F401
     broadcast_to, cat, expand_as, flatten, flip, movedim, permute, repeat, reshape, roll, squeeze, stack, tile,
     transpose, tril, triu, unflatten, unsqueeze, view_as,

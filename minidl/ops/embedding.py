@@ -29,7 +29,8 @@ def embedding(indices, weight, /, padding_idx=None):
     if outside.any():
         position = tuple(np.argwhere(outside)[0].tolist())
         raise IndexError(f"embedding: index {indices[position]} at position {position} lies outside the {rows} rows "
-                         f"(0..{rows - 1}) of the weight {weight.shape}")
+                         f"(0..{rows - 1}) of the weight {weight.shape}: a table for more entries is needed, or the "
+                         "vocabulary that belongs to this one")
     if padding_idx is not None and not -rows <= padding_idx < rows:
         raise IndexError(f"embedding: padding_idx {padding_idx} lies outside the {rows} rows of the weight")
     return weight[indices], (None, lambda g: kernels.embedding_grad(g, indices, rows, padding_idx))

@@ -11,6 +11,7 @@ from minidl.train.metrics import (
     MeanAbsoluteError,
     MeanSquaredError,
     Metric,
+    Perplexity,
     Precision,
     Recall,
     TopKAccuracy,
@@ -19,6 +20,7 @@ from minidl.train.metrics import (
     f1,
     mean_absolute_error,
     mean_squared_error,
+    perplexity,
     precision,
     recall,
     top_k_accuracy,
@@ -27,7 +29,7 @@ from minidl.train.trainer import Trainer
 
 __all__ = [
     "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "History",
-    "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Precision", "Recall",
-    "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "mean_absolute_error", "mean_squared_error",
-    "precision", "recall", "top_k_accuracy",
+    "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Perplexity", "Precision",
+    "Recall", "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "mean_absolute_error",
+    "mean_squared_error", "perplexity", "precision", "recall", "top_k_accuracy",
 ]

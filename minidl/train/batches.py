@@ -49,6 +49,8 @@ def sample_count(loader: Any) -> int | None:
     """How many samples one pass of a DataLoader gives; None for other iterables, which do not say."""
     if not isinstance(loader, DataLoader):
         return None
+    if loader.batch_sampler is not None:
+        return getattr(loader.batch_sampler, "samples", None)
     items = len(loader.dataset) if loader.sampler is None else len(loader.sampler)  # type: ignore[arg-type]
     return min(items, len(loader) * loader.batch_size)
 

@@ -6,6 +6,7 @@ first, as in a loss. What an output may look like, and how it becomes class labe
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -259,6 +260,38 @@ class F1(_PerClass):
         return 2 * hits, predicted + true
 
 
+class Perplexity(Metric):
+    """exp of the mean of -log softmax(output)[target] over all tokens that count: between how many a model wavers.
+
+    output: logits (N, T, C), or (..., C); target: ids (N, T), or (...), of which those equal to `ignore_index`
+    (padding) do not count. Batches weigh by their tokens. Summed in float64.
+    Raises ShapeError for shapes that do not fit, ValueError for a target outside the classes.
+    """
+
+    name = "perplexity"
+
+    def __init__(self, ignore_index: int = -100):
+        self.ignore_index = ignore_index
+        super().__init__()
+
+    def update(self, output: Any, target: Any) -> None:
+        logits, true = as_numpy(output), as_numpy(target)
+        if logits.ndim < 2 or logits.shape[:-1] != true.shape:
+            raise ShapeError(f"perplexity: logits of shape {logits.shape} and targets of shape {true.shape} do not "
+                             "fit; expected (N, T, C), the classes last, and (N, T)")
+        counted = true != self.ignore_index
+        scores, true = logits[counted].astype(np.float64), true[counted]  # tokens, C
+        true = _checked(true, "target", logits.shape[-1])[:, None]
+        peak = scores.max(axis=1, keepdims=True)
+        log_sum = peak + np.log(np.exp(scores - peak).sum(axis=1, keepdims=True))
+        self.total += float((log_sum - np.take_along_axis(scores, true, axis=1)).sum())
+        self.count += len(true)
+
+    def compute(self) -> float:
+        mean = super().compute()
+        return math.inf if mean > 709 else math.exp(mean)  # beyond it no float64 is
+
+
 class MeanSquaredError(Metric):
     """mean (output - target)^2 over all elements, summed in float64."""
 
@@ -318,6 +351,11 @@ def f1(output: Any, target: Any, average: str | None = "binary", zero_division: 
        num_classes: int | None = None, threshold: float = 0.0) -> Any:
     """2 hits / (predicted + true samples), averaged over classes; see `F1`."""
     return F1(average, zero_division, num_classes, threshold)(output, target)
+
+
+def perplexity(output: Any, target: Any, ignore_index: int = -100) -> float:
+    """exp of the mean of -log softmax(output)[target]; see `Perplexity`."""
+    return Perplexity(ignore_index)(output, target)
 
 
 def mean_squared_error(output: Any, target: Any) -> float:

@@ -62,6 +62,29 @@ def as_tensors(index):
     return torch.tensor(index) if isinstance(index, np.ndarray) else index
 
 
+def recurrent(name, starts):
+    """One direction of PyTorch's layer `name` in both: h of all steps and, behind them, the `starts` last states."""
+    def call(x, *tensors, batch_sizes=None, reverse=False, nonlinearity="tanh"):
+        states, weights = tensors[:starts], tensors[starts:]
+        hx, options = [torch.stack((state, state)) for state in states], (len(weights) == 4, 1, 0.0, False, True)
+        function = getattr(torch, name if name != "rnn" else f"rnn_{nonlinearity}")
+        arguments = (hx if starts > 1 else hx[0], [*weights, *weights], *options)
+        if batch_sizes is None:
+            output, *last = function(x, *arguments, False)
+        else:
+            output, *last = function(x, torch.tensor(batch_sizes), *arguments)
+        output = output.unflatten(-1, (2, -1))[..., int(reverse), :]
+        last = [state[int(reverse)] for state in last]
+        return torch.cat((output, torch.stack(last) if batch_sizes is None else torch.cat(last)))
+
+    return call
+
+
+def place_rows(x, index, value=0.0):
+    index = torch.tensor(index)
+    return torch.where((index < 0).unsqueeze(-1), value, x[index])
+
+
 OTHERS = {
     "batch_norm": with_tensors(batch_norm),
     "layer_norm": layer_norm,
@@ -75,6 +98,10 @@ OTHERS = {
     "binary_cross_entropy": with_tensors(F.binary_cross_entropy),
     "binary_cross_entropy_with_logits": with_tensors(F.binary_cross_entropy_with_logits),
     "clip": torch.clamp,
+    "rnn": recurrent("rnn", 1),
+    "lstm": recurrent("lstm", 2),
+    "gru": recurrent("gru", 1),
+    "place_rows": place_rows,
     "cast": lambda x, dtype: x.to(getattr(torch, dtype)),
     "sum": lambda x, **options: x.sum(**options),
     "repeat": lambda x, sizes: x.repeat(*sizes),

@@ -1,4 +1,4 @@
-"""Clipping gradients between `backward()` and `step()`: PyTorch's `torch.nn.utils`.
+"""Clipping gradients between `backward()` and `step()`.
 
 Only parameters that are trainable and have a gradient count; a frozen one adds nothing to the norm.
 """
