@@ -191,6 +191,19 @@ def test_a_sentence_is_the_mean_of_its_tokens_and_the_encoder_is_saved_frozen_an
         assert transfer.rehead(model, 5)(ids).shape == (3, 5)
 
 
+def test_many_sentences_are_read_in_batches_of_similar_length_and_come_back_in_their_order():
+    encoder = SentenceEncoder(bert_from_pretrained(TINY)).train()
+    generator = np.random.default_rng(0)
+    sentences = [generator.integers(5, 77, length).tolist() for length in generator.integers(1, 13, 11)]
+    found = encoder.embed(sentences, batch_size=4)
+    assert encoder.bert.encoder.training  # as before
+    encoder.eval()
+    for vector, sentence in zip(found, sentences):
+        assert_close(vector, encoder(np.array([sentence])).numpy()[0], 1e-5)
+    with pytest.raises(ValueError, match="sentence 1 of 2 has no tokens"):
+        encoder.embed([[5], []])
+
+
 def test_masked_words_are_learnt_and_only_they_are_scored():
     minidl.seed(0)
     model = BertForMaskedLM(BertModel(20, 16, 1, 2, 32, max_position_embeddings=8, add_pooling_layer=False))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from minidl.models.bert import BertModel, BertOutput
-from minidl.models.bert_files import bert_from_pretrained
+from minidl.models.bert_files import bert_folder, bert_from_pretrained
 from minidl.models.bert_heads import BertForMaskedLM, SentenceEncoder
 from minidl.models.cnn import cifar_cnn, mnist_cnn
 from minidl.models.gpt import GPT
 
-__all__ = ["BertForMaskedLM", "BertModel", "BertOutput", "GPT", "SentenceEncoder", "bert_from_pretrained", "cifar_cnn",
-           "mnist_cnn"]
+__all__ = ["BertForMaskedLM", "BertModel", "BertOutput", "GPT", "SentenceEncoder", "bert_folder",
+           "bert_from_pretrained", "cifar_cnn", "mnist_cnn"]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from minidl import nn, transfer
 from minidl.models.bert import BertModel, as_ids, as_mask, initialise
 from minidl.nn import functional as F
-from minidl.tensor import Tensor
+from minidl.tensor import Tensor, no_grad
 
 
 @transfer.register
@@ -38,6 +39,31 @@ class SentenceEncoder(nn.Module):
         vectors = self.bert(ids, mask).last_hidden_state
         pooled = mean_pooling(vectors, mask)
         return F.normalize(pooled) if self.normalize else pooled
+
+    def embed(self, sequences: Sequence[Sequence[int]], batch_size: int = 32) -> np.ndarray:
+        """The vectors (N, D) of N lists of token ids, in evaluation mode and without gradients.
+
+        Sentences of similar length are read together, so that little is padded; the order of the result is theirs.
+        Raises ValueError for an empty list.
+        """
+        lengths = np.array([len(sequence) for sequence in sequences], np.int64)
+        if not lengths.all():
+            raise ValueError(f"embed: sentence {int(np.argmin(lengths))} of {len(lengths)} has no tokens")
+        vectors = np.empty((len(lengths), self.bert.hidden_size), self.bert.embeddings.word_embeddings.weight.dtype)
+        order, modes = np.argsort(-lengths, kind="stable"), [(module, module._mode) for module in self.modules()]
+        self.eval()
+        try:
+            with no_grad():
+                for start in range(0, len(order), batch_size):
+                    chosen = order[start:start + batch_size]
+                    mask = np.arange(lengths[chosen[0]]) < lengths[chosen][:, None]  # N, T
+                    ids = np.zeros(mask.shape, np.int64)
+                    ids[mask] = np.concatenate([sequences[number] for number in chosen])
+                    vectors[chosen] = self(ids, mask).array
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        return vectors
 
 
 def mean_pooling(vectors: Tensor, mask: np.ndarray) -> Tensor:
