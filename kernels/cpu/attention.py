@@ -14,8 +14,8 @@ from numba import prange
 
 from minidl.kernels import reference
 from minidl.kernels.cpu.attention_blocks import (
-    BOOLEANS, COLUMNS, FAR, NO_MASK, NUMBERS, ROW, add_mask, copy_rows, drop, hide_later, matrix_at, pack_panel, padded,
-    product, row_keys, write_rows,
+    BOOLEANS, COLUMNS, FAR, INFINITY, NO_MASK, NUMBERS, ROW, add_mask, copy_rows, drop, fill, hide_later, lines,
+    matrix_at, pack_panel, padded, part, product, room, row_keys, taken, write_rows,
 )
 from minidl.kernels.cpu.attention_grad import backward, backward_serial
 from minidl.kernels.cpu.exponential import exp
@@ -26,7 +26,6 @@ __all__ = ["attention", "attention_grad"]
 BLOCK = 128  # keys whose scores are held at a time
 PIECE = 512  # queries of a head that one task takes, at most
 SMALL = 1 << 17  # products of query and key, below which one thread is faster than two
-INFINITY = np.float32(np.inf)
 
 
 def attention(output, query, key, value, mask, causal, scale, p, seed):
@@ -108,49 +107,66 @@ def _address(x) -> int:
 
 
 @compiled
-def update_peaks(scores, keys, peaks, factors):
-    """Raise the peak of each query to its largest score; factors: e^(old peak - new). Whether any is not 1.
+def update_peaks(scores, keys, peaks, totals, factors):
+    """Raise the peak of each query to its largest score; factors: e^(old peak - new), for what was summed before.
 
     Four keys at a time, so that few steps wait for the one before; a nan is passed over, since every sum will meet it.
+    Whether any peak has changed.
     """
     for i in range(COLUMNS):
         factors[i] = peaks[i]
     for j in range(0, keys, 4):
-        row = j * COLUMNS
+        rows = part(scores, j * COLUMNS, 4 * COLUMNS)
         for i in range(COLUMNS):
-            a, b = scores[row + i], scores[row + COLUMNS + i]
-            c, d = scores[row + 2 * COLUMNS + i], scores[row + 3 * COLUMNS + i]
+            a, b = rows[i], rows[COLUMNS + i]
+            c, d = rows[2 * COLUMNS + i], rows[3 * COLUMNS + i]
             a, c = (b if b > a else a), (d if d > c else c)
             a = c if c > a else a
             peaks[i] = a if a > peaks[i] else peaks[i]
-    changed = False
+    changed = 0
     for i in range(COLUMNS):
-        changed |= factors[i] != peaks[i]
-        shift = np.float32(0) if peaks[i] == -INFINITY else peaks[i]
-        factors[i] = exp(factors[i] - shift)
-    return changed
+        changed += factors[i] != peaks[i]
+        factors[i] = exp(factors[i] - finite(peaks[i]))
+        totals[i] *= factors[i]
+    return changed > 0
+
+
+@compiled(forceinline=True)
+def finite(peak):
+    """The peak, or 0 for that of a query that has seen no key: all of its weights become e^-inf."""
+    return np.float32(0) if peak == -INFINITY else peak
 
 
 @compiled
 def to_weights(scores, keys, peaks, totals):
-    """scores = e^(scores - peak), added to the totals of their queries; a peak of -inf counts as 0."""
+    """scores = e^(scores - peak), added to the totals of their queries."""
     for j in range(0, keys, 4):
-        row = j * COLUMNS
+        rows = part(scores, j * COLUMNS, 4 * COLUMNS)
         for i in range(COLUMNS):
-            shift = np.float32(0) if peaks[i] == -INFINITY else peaks[i]
-            a, b = exp(scores[row + i] - shift), exp(scores[row + COLUMNS + i] - shift)
-            c, d = exp(scores[row + 2 * COLUMNS + i] - shift), exp(scores[row + 3 * COLUMNS + i] - shift)
-            scores[row + i], scores[row + COLUMNS + i] = a, b
-            scores[row + 2 * COLUMNS + i], scores[row + 3 * COLUMNS + i] = c, d
+            shift = finite(peaks[i])
+            a, b = exp(rows[i] - shift), exp(rows[COLUMNS + i] - shift)
+            c, d = exp(rows[2 * COLUMNS + i] - shift), exp(rows[3 * COLUMNS + i] - shift)
+            rows[i], rows[COLUMNS + i], rows[2 * COLUMNS + i], rows[3 * COLUMNS + i] = a, b, c, d
             totals[i] += (a + b) + (c + d)
 
 
 @compiled
 def scale_rows(sums, width, rows, factors):
     for i in range(rows):
-        row = i * width
+        row, factor = part(sums, i * width, width), factors[i]
         for e in range(width):
-            sums[row + e] *= factors[i]
+            row[e] *= factor
+
+
+@compiled
+def finish(peaks, totals, factors, peaks_out, totals_out):
+    """Hand out peaks and totals; factors: 1 / total, or 0 for a query that has seen no key, whose total counts as 1."""
+    for i in range(COLUMNS):
+        alone = totals[i] == 0
+        totals[i] = np.float32(1) if alone else totals[i]
+        factors[i] = np.float32(0) if alone else np.float32(1) / totals[i]
+    for i in range(peaks_out.size):
+        peaks_out[i], totals_out[i] = peaks[i], totals[i]
 
 
 @compiled
@@ -164,21 +180,30 @@ def forward_task(task, pieces, places, heads, queries, keys, width, value_width,
     value = matrix_at(places[3], sample, head, keys, value_width)
     output = matrix_at(places[4], sample, head, queries, value_width)
     seen = max(0, min(keys, end + ahead))
-    value_wide = padded(value_width)
-    key_rows, value_rows = np.empty(seen * width, np.float32), np.empty(seen * value_wide, np.float32)
+    wide = padded(value_width)
+    mask_size = BLOCK * COLUMNS if kind != NO_MASK else 0
+    whole, at = room(lines(seen * width) + seen * wide + (width + BLOCK + 4 + wide + 5) * COLUMNS + 2 * mask_size)
+    key_rows, at = taken(whole, at, seen * width)
+    value_rows, at = taken(whole, at, seen * wide)
+    panel, at = taken(whole, at, width * COLUMNS)
+    scores, at = taken(whole, at, (BLOCK + 4) * COLUMNS)
+    sums, at = taken(whole, at, COLUMNS * wide)
+    peaks, at = taken(whole, at, COLUMNS)
+    totals, at = taken(whole, at, COLUMNS)
+    factors, at = taken(whole, at, COLUMNS)
+    row_bits, at = taken(whole, at, 2 * COLUMNS)
+    mask_rows, at = taken(whole, at, mask_size)
+    mask_panel, at = taken(whole, at, mask_size)
+    low, high = row_bits[:COLUMNS].view(np.uint32), row_bits[COLUMNS:].view(np.uint32)
     copy_rows(key, 0, places[2, ROW], seen, width, key_rows, width)
-    copy_rows(value, 0, places[3, ROW], seen, value_width, value_rows, value_wide)
-    panel, scores = np.empty(width * COLUMNS, np.float32), np.empty((BLOCK + 3) * COLUMNS, np.float32)
-    masks = np.empty((2, BLOCK * COLUMNS if kind != NO_MASK else 0), np.float32)  # as rows, and as a panel
-    sums = np.empty(COLUMNS * value_wide, np.float32)
-    peaks, totals, factors = np.empty((3, COLUMNS), np.float32)
-    low, high = np.empty((2, COLUMNS), np.uint32)
+    copy_rows(value, 0, places[3, ROW], seen, value_width, value_rows, wide)
     for i in range(first, end, COLUMNS):
         count = min(COLUMNS, end - i)
         pack_panel(query, i * places[1, ROW], places[1, ROW], count, width, scale, panel)
-        peaks[:], totals[:], sums[:] = -INFINITY, 0, 0
+        fill(peaks, 0, COLUMNS, -INFINITY)
+        fill(totals, 0, COLUMNS, np.float32(0))
+        fill(sums, 0, COLUMNS * wide, np.float32(0))
         if threshold > 0:
-            low[:], high[:] = 0, 0
             row_keys(seed, matrix * queries + i, count, low, high)
         limit = max(0, min(keys, i + count + ahead))
         for j in range(0, limit, BLOCK):
@@ -186,24 +211,20 @@ def forward_task(task, pieces, places, heads, queries, keys, width, value_width,
             product(key_rows, j * width, width, 1, block, panel, 0, COLUMNS, COLUMNS, width, scores, 0, COLUMNS, False,
                     -FAR, FAR)
             if kind != NO_MASK:
-                add_mask(places[0], kind, sample, head, i, count, j, block, scores, 0, COLUMNS, masks[0], masks[1])
+                add_mask(places[0], kind, sample, head, i, count, j, block, scores, 0, COLUMNS, mask_rows, mask_panel)
             hide_later(scores, 0, COLUMNS, block, i + ahead - j)
-            scores[block * COLUMNS:(block + 3) * COLUMNS] = -INFINITY
-            if update_peaks(scores, block, peaks, factors) and j > 0:
-                scale_rows(sums, value_wide, count, factors)
-                for column in range(COLUMNS):
-                    totals[column] *= factors[column]
+            fill(scores, block * COLUMNS, 3 * COLUMNS, -INFINITY)
+            if update_peaks(scores, block, peaks, totals, factors) and j > 0:
+                scale_rows(sums, wide, count, factors)
             to_weights(scores, block, peaks, totals)
             if threshold > 0:
                 drop(scores, 0, COLUMNS, block, j, low, high, threshold, factor)
-            product(scores, 0, 1, COLUMNS, count, value_rows, j * value_wide, value_wide, value_wide, block, sums, 0,
-                    value_wide, True, -FAR, i + ahead - j)
-        for row in range(count):
-            alone = totals[row] == 0
-            at = matrix * queries + i + row
-            peaks_out[at], totals_out[at] = peaks[row], np.float32(1) if alone else totals[row]
-            write_rows(sums[row * value_wide:], value_wide, np.float32(0) if alone else np.float32(1) / totals[row],
-                       output, (i + row) * places[4, ROW], 0, 1, value_width)
+            product(scores, 0, 1, COLUMNS, count, value_rows, j * wide, wide, wide, block, sums, 0, wide, True, -FAR,
+                    i + ahead - j)
+        finish(peaks, totals, factors, part(peaks_out, matrix * queries + i, count),
+               part(totals_out, matrix * queries + i, count))
+        scale_rows(sums, wide, count, factors)
+        write_rows(sums, wide, np.float32(1), output, i * places[4, ROW], places[4, ROW], count, value_width)
 
 
 @compiled

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.microkernel import COLUMNS, ROWS, address, multiply_tile
+from minidl.kernels.cpu.microkernel import COLUMNS, LINE, ROWS, address, multiply_tile
 from minidl.kernels.cpu.panels import pack_columns
 from minidl.kernels.cpu.runtime import compiled
 
@@ -45,6 +45,38 @@ def matrix_at(place, sample, head, rows, columns):
     return carray(floats_at(start), ((rows - 1) * place[ROW] + columns,))
 
 
+@compiled(forceinline=True)
+def part(x, start, count):
+    """x[start:start + count], without counting references to x, and known to begin at no negative index."""
+    return carray(address(x, start), (count,))
+
+
+@compiled(forceinline=True)
+def room(size):
+    """`size` numbers from a cache line on, and where among them the first of several arrays begins: see `taken`."""
+    whole = np.empty(size + LINE, np.float32)
+    return whole, -(whole.ctypes.data // 4) % LINE
+
+
+@compiled(forceinline=True)
+def taken(whole, start, size):
+    """An array of `size` numbers from `start` on, and where the next one begins."""
+    return whole[start:start + size], start + lines(size)
+
+
+@compiled(forceinline=True)
+def lines(size):
+    """The next multiple of the numbers in a cache line."""
+    return (size + LINE - 1) // LINE * LINE
+
+
+@compiled
+def fill(x, start, count, value):
+    for_all = part(x, start, count)
+    for i in range(count):
+        for_all[i] = value
+
+
 @compiled
 def padded(columns):
     """The next multiple of COLUMNS."""
@@ -55,27 +87,27 @@ def padded(columns):
 def copy_rows(source, start, row, rows, columns, target, width):
     """target[i * width + e] = source[start + i * row + e], with zeros from `columns` to `width`."""
     for i in range(rows):
-        into, begin = i * width, start + i * row
+        into, out_of = part(target, i * width, width), part(source, start + i * row, columns)
         for e in range(columns):
-            target[into + e] = source[begin + e]
+            into[e] = out_of[e]
         for e in range(columns, width):
-            target[into + e] = np.float32(0)
+            into[e] = np.float32(0)
 
 
 @compiled
 def write_rows(source, width, factor, target, start, row, rows, columns):
     """target[start + i * row + e] = factor source[i * width + e]."""
     for i in range(rows):
-        begin, into = i * width, start + i * row
+        into, out_of = part(target, start + i * row, columns), part(source, i * width, columns)
         for e in range(columns):
-            target[into + e] = source[begin + e] * factor
+            into[e] = out_of[e] * factor
 
 
 @compiled
 def pack_panel(source, start, row, rows, columns, factor, panel):
     """panel[e * COLUMNS + i] = factor source[start + i * row + e]; what stands behind the last row is finite."""
     if rows < COLUMNS:
-        panel[:columns * COLUMNS] = 0
+        fill(panel, 0, columns * COLUMNS, np.float32(0))
     pack_columns(source, start, row, 1, rows, columns, panel)
     if factor != 1:
         for i in range(columns * COLUMNS):
@@ -105,14 +137,16 @@ def product(a, a_at, a_row, a_step, rows, b, b_at, b_step, columns, depth, c, c_
 @compiled
 def bias_rows(mask, kind, at, row, step, rows, keys, target, width):
     """target[i * width + j] = what the mask adds to the score of query i and key j."""
-    numbers, booleans = carray(floats_at(mask), (1,)), carray(bytes_at(mask), (1,))
     for i in range(rows):
-        for j in range(keys):
-            place = at + i * row + j * step
-            if kind == NUMBERS:
-                target[i * width + j] = numbers[place]
-            else:
-                target[i * width + j] = np.float32(0) if booleans[place] else -INFINITY
+        into, start = part(target, i * width, keys), at + i * row
+        if kind == NUMBERS:
+            numbers = carray(floats_at(mask + 4 * start), (1,))
+            for j in range(keys):
+                into[j] = numbers[j * step]
+        else:
+            booleans = carray(bytes_at(mask + start), (1,))
+            for j in range(keys):
+                into[j] = np.float32(0) if booleans[j * step] else -INFINITY
 
 
 @compiled
@@ -124,10 +158,10 @@ def add_key_bias(mask, kind, at, step, keys, scores, scores_at, stride):
             bias = numbers[at + j * step]
         else:
             bias = np.float32(0) if booleans[at + j * step] else -INFINITY
-        row = scores_at + j * stride
+        row = part(scores, scores_at + j * stride, COLUMNS)
         if bias != 0:
             for i in range(COLUMNS):
-                scores[row + i] += bias
+                row[i] += bias
 
 
 @compiled
@@ -140,18 +174,18 @@ def add_mask(place, kind, sample, head, query, queries, key, keys, scores, score
     bias_rows(place[ADDRESS], kind, at, place[ROW], place[STEP], queries, keys, biases, keys)
     pack_columns(biases, 0, keys, 1, queries, keys, panel)
     for j in range(keys):
-        row, bias = scores_at + j * stride, j * COLUMNS
+        row, bias = part(scores, scores_at + j * stride, COLUMNS), part(panel, j * COLUMNS, COLUMNS)
         for i in range(COLUMNS):
-            scores[row + i] += panel[bias + i]
+            row[i] += bias[i]
 
 
 @compiled
 def hide_later(scores, scores_at, stride, keys, ahead):
     """-inf for what is later than a query: key j of the block for queries i < j - ahead."""
     for j in range(max(0, ahead + 1), keys):
-        row = scores_at + j * stride
+        row = part(scores, scores_at + j * stride, COLUMNS)
         for i in range(min(j - ahead, COLUMNS)):
-            scores[row + i] = -INFINITY
+            row[i] = -INFINITY
 
 
 @compiled
@@ -186,6 +220,6 @@ def kept(low, high, key, threshold):
 def drop(weights, weights_at, stride, keys, key, low, high, threshold, factor):
     """Drop weights in place; the others are multiplied by factor."""
     for j in range(keys):
-        row, number = weights_at + j * stride, np.uint32(key + j)
+        row, number = part(weights, weights_at + j * stride, COLUMNS), np.uint32(key + j)
         for i in range(COLUMNS):
-            weights[row + i] *= factor if kept(low[i], high[i], number, threshold) else np.float32(0)
+            row[i] *= factor if kept(low[i], high[i], number, threshold) else np.float32(0)

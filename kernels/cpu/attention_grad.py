@@ -12,8 +12,8 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels.cpu.attention_blocks import (
-    COLUMNS, FAR, INFINITY, NO_MASK, ROW, add_mask, copy_rows, hide_later, kept, matrix_at, pack_panel, padded, product,
-    row_keys, write_rows,
+    COLUMNS, FAR, INFINITY, NO_MASK, ROW, add_mask, copy_rows, fill, hide_later, kept, matrix_at, pack_panel, padded,
+    part, product, room, row_keys, taken, write_rows,
 )
 from minidl.kernels.cpu.exponential import exp
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel
@@ -24,10 +24,10 @@ SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in th
 
 
 @compiled(fastmath=SUMS)
-def dot(x, x_at, y, y_at, length):
+def dot(x, y):
     total = np.float32(0)
-    for i in range(length):
-        total += x[x_at + i] * y[y_at + i]
+    for i in range(x.size):
+        total += x[i] * y[i]
     return total
 
 
@@ -35,31 +35,30 @@ def dot(x, x_at, y, y_at, length):
 def weights_and_gradient(scores, grads, at, stride, keys, shifts, dots):
     """scores become weights, P = e^(scores - shift), and grads, which hold dP, become P (dP - dot)."""
     for j in range(keys):
-        row = at + j * stride
+        row, grad = part(scores, at + j * stride, COLUMNS), part(grads, at + j * stride, COLUMNS)
         for i in range(COLUMNS):
-            weight = exp(scores[row + i] - shifts[i])
-            scores[row + i] = weight
-            grads[row + i] = weight * (grads[row + i] - dots[i])
+            weight = exp(row[i] - shifts[i])
+            row[i] = weight
+            grad[i] = weight * (grad[i] - dots[i])
 
 
 @compiled
 def dropped_weights_and_gradient(scores, grads, at, stride, keys, shifts, dots, key, low, high, threshold, factor):
     """The same with dropout: the weights that are left, and P (kept dP - dot)."""
     for j in range(keys):
-        row, number = at + j * stride, np.uint32(key + j)
+        row, grad = part(scores, at + j * stride, COLUMNS), part(grads, at + j * stride, COLUMNS)
+        number = np.uint32(key + j)
         for i in range(COLUMNS):
-            weight = exp(scores[row + i] - shifts[i])
+            weight = exp(row[i] - shifts[i])
             left = factor if kept(low[i], high[i], number, threshold) else np.float32(0)
-            scores[row + i] = weight * left
-            grads[row + i] = weight * (grads[row + i] * left - dots[i])
+            row[i] = weight * left
+            grad[i] = weight * (grad[i] * left - dots[i])
 
 
 @compiled
 def clear_rows(target, at, stride, rows):
     for j in range(rows):
-        row = at + j * stride
-        for i in range(COLUMNS):
-            target[row + i] = np.float32(0)
+        fill(target, at + j * stride, COLUMNS, np.float32(0))
 
 
 @compiled
@@ -72,70 +71,85 @@ def backward_task(matrix, places, heads, queries, keys, width, value_width, kind
     output = matrix_at(places[4], sample, head, queries, value_width)
     g = matrix_at(places[5], sample, head, queries, value_width)
     grad_query = matrix_at(places[6], sample, head, queries, width)
-    wide, value_wide = padded(width), padded(value_width)
-    key_rows, grad_keys = np.empty(keys * wide, np.float32), np.zeros(keys * wide, np.float32)
-    value_rows, grad_values = np.empty(keys * value_wide, np.float32), np.zeros(keys * value_wide, np.float32)
+    grad_key = matrix_at(places[7], sample, head, keys, width)
+    grad_value = matrix_at(places[8], sample, head, keys, value_width)
+    wide, value_wide, mask_size = padded(width), padded(value_width), KEYS * COLUMNS if kind != NO_MASK else 0
+    most = min(BLOCK, padded(queries))  # queries at a time
+    whole, at = room(2 * (keys + most) * wide + (2 * keys + most) * value_wide + 2 * KEYS * most
+                     + (width + value_width + 4) * most + 2 * mask_size)
+    key_rows, at = taken(whole, at, keys * wide)
+    value_rows, at = taken(whole, at, keys * value_wide)
+    grad_keys, at = taken(whole, at, keys * wide)
+    grad_values, at = taken(whole, at, keys * value_wide)
+    query_rows, at = taken(whole, at, most * wide)
+    grad_queries, at = taken(whole, at, most * wide)
+    g_rows, at = taken(whole, at, most * value_wide)
+    query_panels, at = taken(whole, at, most * width)
+    g_panels, at = taken(whole, at, most * value_width)
+    scores, at = taken(whole, at, KEYS * most)
+    grads, at = taken(whole, at, KEYS * most)
+    shifts, at = taken(whole, at, most)
+    dots, at = taken(whole, at, most)
+    row_bits, at = taken(whole, at, 2 * most)
+    mask_rows, at = taken(whole, at, mask_size)
+    mask_panel, at = taken(whole, at, mask_size)
+    low, high = row_bits[:most].view(np.uint32), row_bits[most:].view(np.uint32)
     copy_rows(key, 0, places[2, ROW], keys, width, key_rows, wide)
     copy_rows(value, 0, places[3, ROW], keys, value_width, value_rows, value_wide)
-    query_rows, grad_queries = np.empty((2, BLOCK * wide), np.float32)
-    g_rows = np.empty(BLOCK * value_wide, np.float32)
-    query_panels, g_panels = np.empty((4, width * COLUMNS), np.float32), np.empty((4, value_width * COLUMNS), np.float32)
-    scores, grads = np.empty((2, KEYS * BLOCK), np.float32)
-    masks = np.empty((2, KEYS * COLUMNS if kind != NO_MASK else 0), np.float32)
-    shifts, dots = np.empty((2, 4, COLUMNS), np.float32)
-    low, high = np.empty((2, 4, COLUMNS), np.uint32)
+    fill(grad_keys, 0, keys * wide, np.float32(0))
+    fill(grad_values, 0, keys * value_wide, np.float32(0))
     for i in range(0, queries, BLOCK):
         count = min(BLOCK, queries - i)
-        panels = (count + COLUMNS - 1) // COLUMNS
-        stride = panels * COLUMNS
+        stride = padded(count)
         copy_rows(query, i * places[1, ROW], places[1, ROW], count, width, query_rows, wide)
         copy_rows(g, i * places[5, ROW], places[5, ROW], count, value_width, g_rows, value_wide)
-        shifts[:], dots[:], low[:], high[:] = 0, 0, 0, 0
-        for panel in range(panels):
-            start = i + panel * COLUMNS
-            height = min(COLUMNS, queries - start)
-            pack_panel(query, start * places[1, ROW], places[1, ROW], height, width, scale, query_panels[panel])
-            pack_panel(g, start * places[5, ROW], places[5, ROW], height, value_width, np.float32(1), g_panels[panel])
-            for row in range(height):
-                shift = logsumexp[matrix * queries + start + row]
-                shifts[panel, row] = np.float32(0) if shift == -INFINITY else shift
-                dots[panel, row] = dot(output, (start + row) * places[4, ROW], g, (start + row) * places[5, ROW],
-                                       value_width)
-            if threshold > 0:
-                row_keys(seed, matrix * queries + start, height, low[panel], high[panel])
-        grad_queries[:count * wide] = 0
+        fill(shifts, 0, most, np.float32(0))
+        fill(dots, 0, most, np.float32(0))
+        for start in range(0, count, COLUMNS):
+            height = min(COLUMNS, count - start)
+            pack_panel(query_rows, start * wide, wide, height, width, scale,
+                       part(query_panels, start * width, COLUMNS * width))
+            pack_panel(g_rows, start * value_wide, value_wide, height, value_width, np.float32(1),
+                       part(g_panels, start * value_width, COLUMNS * value_width))
+        for row in range(count):
+            shift = logsumexp[matrix * queries + i + row]
+            shifts[row] = np.float32(0) if shift == -INFINITY else shift
+            dots[row] = dot(part(output, (i + row) * places[4, ROW], value_width),
+                            part(g_rows, row * value_wide, value_width))
+        if threshold > 0:
+            row_keys(seed, matrix * queries + i, count, low, high)
+        fill(grad_queries, 0, count * wide, np.float32(0))
         for j in range(0, max(0, min(keys, i + count + ahead)), KEYS):
             block = min(KEYS, keys - j)
-            for panel in range(panels):
-                start, at = i + panel * COLUMNS, panel * COLUMNS
-                height = min(COLUMNS, queries - start)
-                seen = max(0, min(block, start + height + ahead - j))
+            for start in range(0, count, COLUMNS):
+                height, before = min(COLUMNS, count - start), i + start + ahead - j
+                seen = max(0, min(block, before + height))
                 if seen > 0:
-                    product(key_rows, j * wide, wide, 1, seen, query_panels[panel], 0, COLUMNS, COLUMNS, width,
-                            scores, at, stride, False, -FAR, FAR)
-                    product(value_rows, j * value_wide, value_wide, 1, seen, g_panels[panel], 0, COLUMNS, COLUMNS,
-                            value_width, grads, at, stride, False, -FAR, FAR)
-                if kind != NO_MASK:
-                    add_mask(places[0], kind, sample, head, start, height, j, seen, scores, at, stride, masks[0],
-                             masks[1])
-                hide_later(scores, at, stride, seen, start + ahead - j)
-                if threshold > 0:
-                    dropped_weights_and_gradient(scores, grads, at, stride, seen, shifts[panel], dots[panel], j,
-                                                 low[panel], high[panel], threshold, factor)
-                else:
-                    weights_and_gradient(scores, grads, at, stride, seen, shifts[panel], dots[panel])
-                clear_rows(scores, at + seen * stride, stride, block - seen)
-                clear_rows(grads, at + seen * stride, stride, block - seen)
-            skip, limit = j - ahead - i, i + ahead - j
+                    product(key_rows, j * wide, wide, 1, seen, query_panels, start * width, COLUMNS, COLUMNS, width,
+                            scores, start, stride, False, -FAR, FAR)
+                    product(value_rows, j * value_wide, value_wide, 1, seen, g_panels, start * value_width, COLUMNS,
+                            COLUMNS, value_width, grads, start, stride, False, -FAR, FAR)
+                    if kind != NO_MASK:
+                        add_mask(places[0], kind, sample, head, i + start, height, j, seen, scores, start, stride,
+                                 mask_rows, mask_panel)
+                    hide_later(scores, start, stride, seen, before)
+                    if threshold > 0:
+                        dropped_weights_and_gradient(
+                            scores, grads, start, stride, seen, part(shifts, start, COLUMNS),
+                            part(dots, start, COLUMNS), j, low[start:], high[start:], threshold, factor)
+                    else:
+                        weights_and_gradient(scores, grads, start, stride, seen, part(shifts, start, COLUMNS),
+                                             part(dots, start, COLUMNS))
+                clear_rows(scores, start + seen * stride, stride, block - seen)
+                clear_rows(grads, start + seen * stride, stride, block - seen)
+            skip = j - ahead - i
             product(scores, 0, stride, 1, block, g_rows, 0, value_wide, value_wide, count,
                     grad_values, j * value_wide, value_wide, True, skip, FAR)
             product(grads, 0, stride, 1, block, query_rows, 0, wide, wide, count,
                     grad_keys, j * wide, wide, True, skip, FAR)
             product(grads, 0, 1, stride, count, key_rows, j * wide, wide, wide, block, grad_queries, 0, wide, True,
-                    -FAR, limit)
+                    -FAR, -skip)
         write_rows(grad_queries, wide, scale, grad_query, i * places[6, ROW], places[6, ROW], count, width)
-    grad_key = matrix_at(places[7], sample, head, keys, width)
-    grad_value = matrix_at(places[8], sample, head, keys, value_width)
     write_rows(grad_keys, wide, scale, grad_key, 0, places[7, ROW], keys, width)
     write_rows(grad_values, value_wide, np.float32(1), grad_value, 0, places[8, ROW], keys, value_width)
 
