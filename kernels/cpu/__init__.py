@@ -14,4 +14,5 @@ from minidl.kernels.cpu.loss import *  # noqa: F403
 from minidl.kernels.cpu.norm import *  # noqa: F403
 from minidl.kernels.cpu.optim import *  # noqa: F403
 from minidl.kernels.cpu.pool import *  # noqa: F403
+from minidl.kernels.cpu.recurrent import *  # noqa: F403
 from minidl.kernels.cpu.softmax import *  # noqa: F403

@@ -30,7 +30,7 @@ def rnn_grad(g, states, weight_hh, batch_sizes, nonlinearity, reverse):
         slope = 1 - y * y if nonlinearity == "tanh" else y > 0
         grad[rows] = (dh[:running] + g[rows]) * slope
         dh[:running] = grad[rows] @ weight_hh
-    return grad, dh
+    return grad, grad.sum(axis=0), dh
 
 
 def lstm(gates, h0, c0, weight_hh, batch_sizes, reverse):
@@ -62,7 +62,7 @@ def lstm_grad(g, gates, cells, c0, weight_hh, batch_sizes, reverse):
                                      dc_now * i * (1 - new * new), dh_now * bent * o * (1 - o)), axis=1)
         dc[:running] = dc_now * f
         dh[:running] = grad[rows] @ weight_hh
-    return grad, dh, dc
+    return grad, grad.sum(axis=0), dh, dc
 
 
 def gru(gates, h0, weight_hh, bias_hn, batch_sizes, reverse):
@@ -95,7 +95,7 @@ def gru_grad(g, gates, inner, states, h0, weight_hh, batch_sizes, reverse):
                                     axis=1)
         dh[:running] = (dh_now * z + grad[rows, :2 * width] @ weight_hh[:2 * width]
                         + grad_inner[rows] @ weight_hh[2 * width:])
-    return grad, grad_inner, dh
+    return grad, grad_inner, np.concatenate((grad.sum(axis=0), grad_inner.sum(axis=0))), dh
 
 
 def _room(inputs, h0, finals):

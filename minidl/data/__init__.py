@@ -12,6 +12,7 @@ from minidl.data.images import ImageDataset
 from minidl.data.loader import DataLoader, default_collate
 from minidl.data.places import cache_folder
 from minidl.data.sequences import BucketBatchSampler, SequenceDataset, length_mask, pad_sequences
+from minidl.data.skipgram import SkipGrams
 from minidl.data.subwords import BPETokenizer, SubwordTokenizer, WordPieceTokenizer
 from minidl.data.text import rt_polarity, sms_spam, tinyshakespeare
 from minidl.data.texts import Corpus, TextDataset
@@ -48,6 +49,7 @@ __all__ = [
     "RandomRotation",
     "RandomTransform",
     "SequenceDataset",
+    "SkipGrams",
     "Standardize",
     "Subset",
     "SubwordTokenizer",

@@ -7,6 +7,8 @@ from minidl.models.bert_files import bert_folder, bert_from_pretrained
 from minidl.models.bert_heads import BertForMaskedLM, SentenceEncoder
 from minidl.models.cnn import cifar_cnn, mnist_cnn
 from minidl.models.gpt import GPT
+from minidl.models.text import RecurrentClassifier
+from minidl.models.word2vec import SkipGram, nearest
 
-__all__ = ["BertForMaskedLM", "BertModel", "BertOutput", "GPT", "SentenceEncoder", "bert_folder",
-           "bert_from_pretrained", "cifar_cnn", "mnist_cnn"]
+__all__ = ["BertForMaskedLM", "BertModel", "BertOutput", "GPT", "RecurrentClassifier", "SentenceEncoder", "SkipGram",
+           "bert_folder", "bert_from_pretrained", "cifar_cnn", "mnist_cnn", "nearest"]

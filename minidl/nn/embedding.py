@@ -21,6 +21,8 @@ class Embedding(Module):
     Raises IndexError for an index outside the table, TypeError for indices that are no integers.
     """
 
+    takes_integers = True
+
     def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, device: Any = None,
                  dtype: Any = None):
         if padding_idx is not None:

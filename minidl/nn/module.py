@@ -72,6 +72,7 @@ class Module:
     """Base class of all layers and networks: define `__init__` with the parts and `forward` with the computation."""
 
     _mode = True  # what train() or eval() asked for last
+    takes_integers = False  # whether the input is indices instead of numbers
     frozen = False  # set by minidl.transfer.freeze: keeps this module in evaluation mode whatever train() says
     _buffer_names: dict[str, bool] = {}  # name -> whether state_dict() holds it
     _forward_hooks: dict[object, Callable] = {}

@@ -12,16 +12,22 @@ from minidl.tensor import Tensor, no_grad
 def output_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """The shape that comes out of every module for one sample of `input_shape` (without the batch axis).
 
-    The model's own hooks are put aside meanwhile: a sample of zeros is nothing for them to see.
+    Of several results, as of a recurrent layer, the first counts. The sample is of integers where the first module
+    with parameters takes those (an embedding), else of the dtype of the parameters. The model's own hooks are put
+    aside meanwhile: a sample of zeros is nothing for them to see.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     before = [(module, module._mode, vars(module).pop("_forward_hooks", None)) for module in model.modules()]
     for path, module in model.named_modules():
         def note(module: Any, inputs: Any, output: Any, path: str = path) -> None:
+            output = output[0] if isinstance(output, tuple) and output else output
             if isinstance(output, Tensor):
                 shapes[path] = output.shape
         module.register_forward_hook(note)
+    owners = (module for module in model.modules() if next(module.parameters(recurse=False), None) is not None)
+    first = next(owners, model)
     dtype = next((p.dtype for p in model.parameters()), np.dtype(np.float32))
+    dtype = np.dtype(np.int64) if first.takes_integers else dtype
     try:
         with no_grad():
             model.eval()

@@ -11,8 +11,8 @@ Sequences of one length are x (T, N, I), and the result is (T + 1, N, H): the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,8 @@ def rnn(x, h0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, /, batch_sizes=
     states = kernels.rnn(inputs, h0, weight_hh, call.batch_sizes, nonlinearity, reverse)
 
     def gradients(g):
-        grad, grad_h0 = kernels.rnn_grad(call.rows(g), states, weight_hh, call.batch_sizes, nonlinearity, reverse)
-        return grad, grad, grad_h0
+        grad, bias, grad_h0 = kernels.rnn_grad(call.rows(g), states, weight_hh, call.batch_sizes, nonlinearity, reverse)
+        return _Gradients(grad, (grad,), bias, bias, (grad_h0,))
 
     return call.shaped(states), call.vjps(gradients, states)
 
@@ -56,8 +56,8 @@ def lstm(x, h0, c0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, /, batch_s
     states, cells = kernels.lstm(gates, h0, c0, weight_hh, call.batch_sizes, reverse)
 
     def gradients(g):
-        grad, *grad_starts = kernels.lstm_grad(call.rows(g), gates, cells, c0, weight_hh, call.batch_sizes, reverse)
-        return grad, grad, *grad_starts
+        grad, bias, *starts = kernels.lstm_grad(call.rows(g), gates, cells, c0, weight_hh, call.batch_sizes, reverse)
+        return _Gradients(grad, (grad,), bias, bias, starts)
 
     return call.shaped(states), call.vjps(gradients, states)
 
@@ -81,11 +81,22 @@ def gru(x, h0, weight_ih, weight_hh, bias_ih=None, bias_hh=None, /, batch_sizes=
     states, inner = kernels.gru(gates, h0, weight_hh, bias_hn, call.batch_sizes, reverse)
 
     def gradients(g):
-        grad, grad_inner, grad_h0 = kernels.gru_grad(call.rows(g), gates, inner, states, h0, weight_hh,
-                                                     call.batch_sizes, reverse)
-        return grad, (grad[:, :new], grad_inner), grad_h0
+        grad, grad_inner, bias, grad_h0 = kernels.gru_grad(call.rows(g), gates, inner, states, h0, weight_hh,
+                                                           call.batch_sizes, reverse)
+        of_n = slice(new, len(weight_hh))
+        return _Gradients(grad, (grad[:, :new], grad_inner), bias[:of_n.stop], np.delete(bias, of_n), (grad_h0,))
 
     return call.shaped(states), call.vjps(gradients, states)
+
+
+class _Gradients(NamedTuple):
+    """What the kernels give for one g."""
+
+    inputs: Any  # of W_ih x
+    products: tuple  # of W_hh h, side by side
+    bias_ih: Any
+    bias_hh: Any
+    starts: Sequence  # of the first states
 
 
 class _Call:
@@ -112,32 +123,24 @@ class _Call:
         return g.reshape(-1, g.shape[-1])
 
     def vjps(self, gradients: Callable, states: Any) -> tuple[Callable, ...]:
-        """The vjps of x, the first states, the weights and the biases.
+        """The vjps of x, the first states, the weights and the biases; products are made for those who ask only."""
+        last: list[Any] = [None, None]  # the g last seen and its gradients
 
-        gradients(g): the gradient of W_ih x, that of W_hh h (the same array, or several side by side), and those of
-        the first states.
-        """
-        last: list[Any] = [None, ()]  # the g last seen and its gradients: products are made for those who ask only
-
-        def known(g: Any) -> Any:
+        def known(g: Any) -> _Gradients:
             if last[0] is not g:
                 last[:] = g, gradients(g)
             return last[1]
 
         def start(position: int) -> Callable:
-            return lambda g: known(g)[2 + position].copy()
-
-        def parts(g: Any) -> tuple:
-            recurrent = known(g)[1]
-            return recurrent if isinstance(recurrent, tuple) else (recurrent,)
+            return lambda g: known(g).starts[position].copy()
 
         return (
-            lambda g: kernels.linear_grad_input(known(g)[0], self.weight_ih).reshape(self.shape),
+            lambda g: kernels.linear_grad_input(known(g).inputs, self.weight_ih).reshape(self.shape),
             *[start(position) for position in range(len(self.starts))],
-            lambda g: kernels.linear_grad_weight(known(g)[0], self.x),
-            lambda g: np.concatenate([self._product(part, states) for part in parts(g)]),
-            lambda g: known(g)[0].sum(axis=0),
-            lambda g: np.concatenate([part.sum(axis=0) for part in parts(g)]),
+            lambda g: kernels.linear_grad_weight(known(g).inputs, self.x),
+            lambda g: np.concatenate([self._product(part, states) for part in known(g).products]),
+            lambda g: known(g).bias_ih.copy(),  # copies, because no two inputs may be handed the same array
+            lambda g: known(g).bias_hh.copy(),
         )
 
     def _product(self, grad: Any, states: Any) -> Any:
