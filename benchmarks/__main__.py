@@ -20,7 +20,7 @@ from benchmarks.machine import describe
 from benchmarks.peers import PEERS, confined, environment
 from benchmarks.shapes import NETWORKS
 
-VERBS = ("ceilings", "gemm", "layers", "ops", "training", "startup", "runs", "all", "table")
+VERBS = ("ceilings", "gemm", "layers", "ops", "training", "sequence", "startup", "runs", "all", "table")
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         kept = report.load(sorted(report.RESULTS.glob("*.json")))
         text = report.readme_table(kept)
         if options.picture:
-            report.picture([row for row in kept if row["verb"] in ("training", "runs")], options.picture)
+            report.picture([row for row in kept if row["verb"] in ("training", "sequence", "runs")], options.picture)
         if options.write:
             report.write_between_marks(text, options.write)
         print(text)

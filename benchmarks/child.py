@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceilings, gemm, layers, ops, peers, runs, startup, suite, training
+from benchmarks import ceilings, gemm, layers, ops, peers, runs, sequence, startup, suite, training
 from benchmarks.shapes import NETWORKS
 
-VERBS = {"ceilings": ceilings, "gemm": gemm, "layers": layers, "ops": ops, "training": training, "startup": startup}
+VERBS = {"ceilings": ceilings, "gemm": gemm, "layers": layers, "ops": ops, "training": training,
+         "sequence": sequence, "startup": startup}
 NEED_PEAK = ("gemm", "layers")
 SECONDS, QUICK_SECONDS = 2.0, 0.1  # of turns for each row
 
@@ -29,7 +30,7 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):
-        peers.pin(options["threads"], loaded, blas=verb not in ("training", "runs"))
+        peers.pin(options["threads"], loaded, blas=verb not in ("training", "sequence", "runs"))
         if verb in NEED_PEAK and settings.peak_gflops is None:
             settings.peak_gflops = ceilings.measured_peak(settings)
         if verb == "startup" and settings.sample and settings.threads > 1:

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import recurrent_twins, twins
 from benchmarks.peers import environment
-from benchmarks.twins import TASKS, Library, Task, batch, library, training_step
+from benchmarks.twins import Library, Task, batch, library, training_step
 
+TASKS = (*twins.TASKS, *recurrent_twins.TASKS)
 STEPS = 3
 
 
@@ -56,7 +58,7 @@ def _steps(lib: Library, task: Task) -> None:
 def main(side: str, task_name: str) -> float:
     """MiB by which the largest resident set rises while the task's network trains for a few steps."""
     task, lib = next(task for task in TASKS if task.name == task_name), library(side)
-    _steps(lib, _tiny(lib, task.optimizer))
+    _steps(lib, task.warm or _tiny(lib, task.optimizer))
     before = largest_resident_set()
     _steps(lib, task)
     return round(largest_resident_set() - before, 1)

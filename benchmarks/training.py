@@ -26,11 +26,17 @@ def works(settings: Settings) -> Iterator[Work]:
     """The networks of `twins.TASKS`, the slow ones only when not quick, and the tiny operations."""
     for task in TASKS[SAMPLE] if settings.sample else TASKS:
         if not (settings.quick and task.slow):
-            yield _step(task, settings)
+            yield step_work(task, settings, _measures_memory(task, settings))
     yield _tiny_operations(settings)
 
 
-def _step(task: Task, settings: Settings) -> Work:
+def _measures_memory(task: Task, settings: Settings) -> bool:
+    few = settings.quick and (settings.threads > 1 or task.name != QUICK_MEMORY)
+    return not (settings.sample or few)
+
+
+def step_work(task: Task, settings: Settings, memory: bool) -> Work:
+    """The row of a training step of the task, with its peak memory if wanted."""
     minidl = library("minidl")
     model, data = task.network(minidl), batch(task, settings.generator)
     steps = {"minidl": training_step(model, task, minidl, data)}
@@ -41,7 +47,7 @@ def _step(task: Task, settings: Settings) -> Work:
         sides.append("torch")
 
     def facts() -> dict[str, Any]:
-        if settings.sample or settings.quick and (settings.threads > 1 or task.name != QUICK_MEMORY):
+        if not memory:
             return {}
         return {"peak_memory_mb": {side: peak_memory(side, task.name, settings.threads) for side in sides}}
 

@@ -110,7 +110,10 @@ def resnet18(lib: Library) -> Any:
 
 
 class Task(NamedTuple):
-    """A network, its input's shape (N, …), its optimiser, and what is measured only when there is time."""
+    """A network, its input's shape (N, …), its optimiser, and what is measured only when there is time.
+
+    vocabulary: inputs are integers below it, if it is not 0. warm: a small task that loads all that this one needs.
+    """
 
     name: str
     network: Callable[[Library], Any]
@@ -118,6 +121,8 @@ class Task(NamedTuple):
     optimizer: str = "Adam"
     lr: float = 1e-3
     slow: bool = False
+    vocabulary: int = 0
+    warm: Any = None
 
 
 TASKS = (
@@ -134,8 +139,12 @@ TASKS = (
 
 
 def batch(task: Task, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A random batch: inputs of `task.shape` and labels (N,) of ten classes."""
-    return generator.standard_normal(task.shape, np.float32), generator.integers(0, 10, task.shape[0])
+    """A random batch: inputs of `task.shape`, numbers or words, and labels (N,) of ten classes."""
+    if task.vocabulary:
+        inputs = generator.integers(0, task.vocabulary, task.shape)
+    else:
+        inputs = generator.standard_normal(task.shape, np.float32)
+    return inputs, generator.integers(0, 10, task.shape[0])
 
 
 def twin(model: Any, task: Task, lib: Library) -> Any:
