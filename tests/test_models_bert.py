@@ -137,12 +137,19 @@ def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder ./nowhere"):
         bert_from_pretrained("./nowhere")
     folder = changed(tmp_path)
-    (folder / "vocab.txt").unlink()
-    with pytest.raises(FileNotFoundError, match="neither a vocab.txt nor a tokenizer.json"):
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 76}}, "added_tokens": [
+        {"content": "b", "id": 80}]}))
+    with pytest.raises(transfer.LoadError, match="tokenizer.json has 2 words, numbered up to 80"):
         bert_from_pretrained(folder)
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 80}}, "added_tokens": []}))
-    with pytest.raises(transfer.LoadError, match="tokenizer.json has 1 words, numbered up to 80"):
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": [["a", 0.5]]}}))
+    with pytest.raises(minidl.FileFormatError, match="tokenizer.json: it has no vocabulary under model.vocab"):
         bert_from_pretrained(folder)
+    (folder / "vocab.txt").write_text("a\na\n")
+    with pytest.raises(minidl.FileFormatError, match="vocab.txt: 1 of the 2 words are there twice"):
+        bert_from_pretrained(folder)
+    for name in ("vocab.txt", "tokenizer.json"):
+        (folder / name).unlink()
+    assert bert_from_pretrained(folder).vocab_size == 77
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(FileNotFoundError, match="no model.safetensors, it has config.json, pytorch_model.bin"):
         bert_from_pretrained(folder)

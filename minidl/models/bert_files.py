@@ -42,7 +42,7 @@ def bert_from_pretrained(where: str | os.PathLike, *, pooler: bool | None = None
     pooler: whether the model has one; None: if the file has. allow: declared exceptions, as in `transfer.load`: a
     checkpoint with the head of pre-training needs {"cls.*": "skip"}. dtype: convert the file's numbers to it, for
     instance float16 to np.float32; otherwise they are float32 in the file, too. spare_rows: the table of words may
-    have more rows than the vocabulary has words, as where it was rounded up.
+    have more rows than the vocabulary has words, as where it was rounded up. A folder without a vocabulary loads, too.
     The front "bert." of names and the old names gamma and beta are understood; `position_ids` must count from 0.
     Raises FileNotFoundError for a file or package that is not there, FileFormatError for one that is damaged or asks
     for another network, LoadError (a ValueError) that lists all tensors and numbers that do not fit.
@@ -125,25 +125,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def vocabulary_of(folder: Path) -> tuple[str, dict[str, int]] | None:
-    """The name of the file with the vocabulary, and each word's number; None if there is no such file."""
-    listed = folder / "vocab.txt"
+def vocabularies_of(folder: Path) -> dict[str, dict[str, int]]:
+    """The number of each word, by the name of the file that says so: of vocab.txt and tokenizer.json, what is there."""
+    found: dict[str, dict[str, int]] = {}
+    listed, whole = folder / "vocab.txt", folder / "tokenizer.json"
     if listed.is_file():
-        words = listed.read_text(encoding="utf-8").split("\n")
-        words = words[:-1] if words and not words[-1] else words
-        vocabulary = {word.rstrip("\r"): number for number, word in enumerate(words)}
-        if len(vocabulary) != len(words):
-            raise FileFormatError(f"{listed}: {len(words) - len(vocabulary)} of the {len(words)} words are there twice")
-        return listed.name, vocabulary
-    whole = folder / "tokenizer.json"
-    if not whole.is_file():
-        return None
-    content = parse_json(whole.read_bytes(), f"{whole}:")
-    try:
-        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-        return whole.name, {**content["model"]["vocab"], **added}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{whole}: it has no vocabulary under model.vocab ({error!r})") from error
+        words = listed.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        found[listed.name] = {word.rstrip("\r"): number for number, word in enumerate(words)}
+        if len(found[listed.name]) != len(words):
+            twice = len(words) - len(found[listed.name])
+            raise FileFormatError(f"{listed}: {twice} of the {len(words)} words are there twice")
+    if whole.is_file():
+        content = parse_json(whole.read_bytes(), f"{whole}:")
+        try:
+            added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+            found[whole.name] = {**content["model"]["vocab"], **added}
+            if not all(type(number) is int for number in found[whole.name].values()):
+                raise TypeError("its numbers are no whole numbers")
+        except (AttributeError, KeyError, TypeError) as error:
+            raise FileFormatError(f"{whole}: it has no vocabulary under model.vocab ({error!r})") from error
+    return found
 
 
 def _is_number(value: Any) -> bool:
@@ -179,21 +180,16 @@ def _check_positions(positions: np.ndarray | None, count: int, what: str) -> Non
 
 
 def _check_vocabulary(folder: Path, rows: int, spare_rows: bool, what: str) -> None:
-    found = vocabulary_of(folder)
-    if found is None:
-        raise FileNotFoundError(f"{what}: there is neither a vocab.txt nor a tokenizer.json, so that nobody knows "
-                                "which word has which number")
-    file, vocabulary = found
-    numbers = [*vocabulary.values()]
-    largest = max(numbers, default=-1)
-    if largest >= rows:
-        raise LoadError(f"{what}: {file} has {len(numbers)} words, numbered up to {largest}, but "
-                        f"embeddings.word_embeddings.weight has only {rows} rows (vocab_size); the vocabulary belongs "
-                        "to other weights")
-    if len(numbers) < rows and not spare_rows:
-        raise LoadError(f"{what}: {file} has {len(numbers)} words, embeddings.word_embeddings.weight has {rows} rows "
-                        "(vocab_size): does the vocabulary belong to other weights? Where the table was rounded up, "
-                        "say spare_rows=True")
+    for file, vocabulary in vocabularies_of(folder).items():
+        count, largest = len(vocabulary), max(vocabulary.values(), default=-1)
+        if largest >= rows:
+            raise LoadError(f"{what}: {file} has {count} words, numbered up to {largest}, but "
+                            f"embeddings.word_embeddings.weight has only {rows} rows (vocab_size); the vocabulary "
+                            "belongs to other weights")
+        if count < rows and not spare_rows:
+            raise LoadError(f"{what}: {file} has {count} words, embeddings.word_embeddings.weight has {rows} rows "
+                            "(vocab_size): does the vocabulary belong to other weights? Where the table was rounded "
+                            "up, say spare_rows=True")
 
 
 def _check_size(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray], what: str) -> None:
