@@ -33,7 +33,7 @@ def peak_memory(side: str, task_name: str, threads: int) -> float:
     return json.loads(done.stdout)
 
 
-def _largest_resident_set() -> float:
+def largest_resident_set() -> float:
     """MiB of memory that this process held at most so far."""
     status = Path("/proc/self/status")
     if status.exists():
@@ -59,9 +59,9 @@ def main(side: str, task_name: str) -> float:
     """MiB by which the largest resident set rises while the task's network trains for a few steps."""
     task, lib = next(task for task in TASKS if task.name == task_name), library(side)
     _steps(lib, task.warm or _tiny(lib, task.optimizer))
-    before = _largest_resident_set()
+    before = largest_resident_set()
     _steps(lib, task)
-    return round(_largest_resident_set() - before, 1)
+    return round(largest_resident_set() - before, 1)
 
 
 if __name__ == "__main__":

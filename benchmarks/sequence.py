@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from benchmarks import transformers
 from benchmarks.recurrent_twins import EXTRA, TASKS
 from benchmarks.suite import Settings, Work
 from benchmarks.training import step_work
@@ -20,7 +21,7 @@ def recurrent(settings: Settings) -> Iterator[Work]:
         yield step_work(task, settings, memory=False)
 
 
-MAKERS: list[Callable[[Settings], Iterator[Work]]] = [recurrent]
+MAKERS: list[Callable[[Settings], Iterator[Work]]] = [recurrent, transformers.works]
 
 
 def works(settings: Settings) -> Iterator[Work]:

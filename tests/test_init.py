@@ -158,3 +158,19 @@ def test_default_embeddings_are_standard_normal_and_norms_the_identity():
     assert_normal(nn.Embedding(100, 50).weight.numpy(), 0, 1)
     for layer in (nn.BatchNorm1d(3), nn.BatchNorm2d(3), nn.LayerNorm(3), nn.GroupNorm(1, 3)):
         assert (layer.weight.numpy() == 1).all() and (layer.bias.numpy() == 0).all()
+
+
+def test_a_large_tensor_is_drawn_in_blocks_with_the_numbers_of_one_draw():
+    large = Tensor(np.empty((3, init.BLOCK), np.float32))
+    strided = Tensor(np.empty((init.BLOCK, 3), np.float32).T)
+    expected = np.random.default_rng(5).normal(1, 2, large.shape).astype(np.float32)
+    assert np.array_equal(init.normal_(large, 1, 2, np.random.default_rng(5)), expected)
+    assert np.array_equal(init.normal_(strided, 1, 2, np.random.default_rng(5)), expected)
+
+
+def test_nothing_is_drawn_where_weights_are_filled_anyway():
+    tensor = Tensor(np.full((2, 3), 7, np.float32))
+    with init.skipped():
+        init.normal_(init.uniform_(tensor))
+    assert np.array_equal(tensor, np.full((2, 3), 7))
+    assert not np.array_equal(init.normal_(tensor), np.full((2, 3), 7))

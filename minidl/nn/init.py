@@ -8,12 +8,48 @@ All that draw take an own `generator`; the shared one of `minidl.seed` is used o
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minidl import random
 from minidl.tensor import Tensor
+
+BLOCK = 2**16  # numbers drawn at a time
+
+
+class _OfThisThread(threading.local):
+    skipping = False
+
+
+_thread = _OfThisThread()
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Within the block, nothing is drawn, and weights hold what the memory held: for those that are filled anyway."""
+    before, _thread.skipping = _thread.skipping, True
+    try:
+        yield
+    finally:
+        _thread.skipping = before
+
+
+def _fill(tensor: Tensor, draw: Callable[[Any], np.ndarray]) -> Tensor:
+    """Fill the tensor with what `draw(count)` gives: the same numbers as drawn at once, in a fraction of the memory."""
+    if _thread.skipping:
+        return tensor
+    if not tensor.array.flags.c_contiguous:
+        tensor.array[...] = draw(tensor.shape)
+        return tensor
+    numbers = tensor.array.reshape(-1)
+    for start in range(0, numbers.size, BLOCK):
+        block = numbers[start:start + BLOCK]
+        block[...] = draw(block.size)
+    return tensor
 
 
 def fan_in_and_out(tensor: Tensor) -> tuple[int, int]:
@@ -41,15 +77,15 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None) -> Tensor:
     """Uniform in [a, b)."""
-    tensor.array[...] = random.generator(generator).uniform(a, b, tensor.shape)
-    return tensor
+    source = random.generator(generator)
+    return _fill(tensor, lambda count: source.uniform(a, b, count))
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0,
             generator: np.random.Generator | None = None) -> Tensor:
     """Normal with that mean and standard deviation."""
-    tensor.array[...] = random.generator(generator).normal(mean, std, tensor.shape)
-    return tensor
+    source = random.generator(generator)
+    return _fill(tensor, lambda count: source.normal(mean, std, count))
 
 
 def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
