@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.conv_masks import copy_part, pick_part
+from minidl.kernels.cpu.conv_masks import copy_first, copy_part, pick_part
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
 from minidl.kernels.cpu.vectors import fetch
@@ -259,6 +259,17 @@ def transpose_lanes(typing_context, target, target_stride, source, source_stride
         return context.get_dummy_value()
 
     return types.void(_POINTER, types.intp, _POINTER, types.intp), generate
+
+
+@compiled
+def copy_row(target, place, source, start, length):
+    """target[place + u] = source[start + u] for u < length, by the vector; source goes on for LANES numbers more."""
+    u = 0
+    while u + LANES <= length:
+        copy_lanes(address(target, place + u), address(source, start + u))
+        u += LANES
+    if u < length:
+        copy_first(address(target, place + u), address(source, start + u), length - u)
 
 
 @compiled
