@@ -112,3 +112,44 @@ def pack_run(weight, source, step, offsets, in_order, length, rows, packed, plac
             packed[place + i] = weight[origin + i * step]
         place += rows
         k += 1
+
+
+def pack_taps(weight, order, first_output, outputs, at_once, channels, height) -> np.ndarray:
+    """The weights (O, C, kh, kw) of some outputs in panels of `height` channels, tap by tap in the order given.
+
+    For the gradient of the input: (run of outputs, panel, tap, output, channel); the last panel may be lower.
+    """
+    packed = empty(outputs * channels * len(order))
+    parallel(pack_tap_panels, weight.reshape(*weight.shape[:2], -1), order, packed,
+             (first_output, outputs, at_once, channels, height), limit=1 if packed.size < SMALL else None)
+    return packed
+
+
+@compiled_parallel
+def pack_tap_panels(weight, order, packed, sizes):
+    first_output, outputs, at_once, channels, height = sizes
+    for panel in prange((channels + height - 1) // height):
+        for o in range(0, outputs, at_once):
+            first, count = panel * height, min(at_once, outputs - o)
+            pack_tap_panel(weight, order, packed, first_output + o, count, first, min(height, channels - first),
+                           (o * channels + first * count) * len(order))
+
+
+@compiled
+def pack_tap_panel(weight, order, packed, output, count, first, rows, place):
+    """One panel of one run of outputs. LANES channels are transposed at a time: each register then holds a tap."""
+    area, flat, numbers = weight.shape[2], weight.reshape(-1), packed.reshape(-1)
+    block = np.empty((area + LANES) * LANES, np.float32)
+    for o in range(count):
+        source = ((output + o) * weight.shape[1] + first) * area
+        if rows <= LANES and source + LANES * (area + 1) + area <= len(flat):
+            if area > 1:
+                for t in range(0, area, LANES):
+                    transpose_lanes(address(block, t * LANES), LANES, address(flat, source + t), area)
+            for k in range(len(order)):
+                tap = address(block, order[k] * LANES) if area > 1 else address(flat, source)
+                copy_first(address(packed, place + (k * count + o) * rows), tap, rows)
+        else:
+            for k in range(len(order)):
+                for i in range(rows):
+                    numbers[place + (k * count + o) * rows + i] = flat[source + i * area + order[k]]

@@ -14,10 +14,12 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.conv_masks import copy_first, copy_part, pick_part
+from minidl.kernels.cpu.conv_masks import copy_first, copy_part, deal_part, pick_part
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
 from minidl.kernels.cpu.vectors import fetch
+
+AHEAD = 1024  # weights by which memory is asked for before they are used: they may come from far, page after page
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
@@ -103,6 +105,17 @@ def fetch_line(typing_context, source):
     return types.void(_POINTER), generate
 
 
+@intrinsic
+def fetch_to_write(typing_context, target):
+    """The same for a line that will be written to."""
+
+    def generate(context, builder, signature, arguments):
+        fetch(builder, arguments[0], to_write=True)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER), generate
+
+
 def _sum_over_depth(builder, height, a, b, depth, first):
     """As in `microkernel.py`, for a tile of `height` rows, each of which starts at a vector of `first`."""
     number = microkernel._number
@@ -113,6 +126,7 @@ def _sum_over_depth(builder, height, a, b, depth, first):
     sums = [[builder.phi(_VECTOR) for _ in range(COLUMNS // LANES)] for _ in range(height)]
     column, row = builder.mul(k, number(height)), builder.mul(k, number(COLUMNS))
     across = [microkernel._load(builder, b, builder.add(row, number(j))) for j in range(0, COLUMNS, LANES)]
+    fetch(builder, builder.gep(a, [builder.add(column, number(AHEAD))]))
     tile = []
     for i in range(height):
         down = microkernel._broadcast(builder, builder.load(builder.gep(a, [builder.add(column, number(i))])))
@@ -302,6 +316,18 @@ def pick_padded(x, source, width, low, step, space, place, length):
     for u in range(length):
         column = low + step * u
         target[place + u] = numbers[source + column] if 0 <= column < width else np.float32(0)
+
+
+@compiled
+def deal_padded(x, source, width, low, space, place, length):
+    """Every second column to space[place + u], those between to space[place + length + u], for u < length.
+
+    From x[source + low] on, or 0 outside of a row of x. As `copy_padded`.
+    """
+    for u in range(0, length, LANES):
+        origin = low + 2 * u
+        deal_part(address(space, place + u), address(space, place + length + u), address(x, source + origin), -origin,
+                  width - origin, length - u)
 
 
 @compiled

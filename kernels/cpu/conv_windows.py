@@ -132,10 +132,10 @@ def multiply_block(x, packed, taps, bias, floor, y, space, start, plan, block, d
         count = min(plan.channels_at_once, plan.channels - c0)
         depth = count * len(taps)
         if plan.direct:
-            pack_runs(x, (plan.first_channel + c0) * plan.plane, count, taps, runs, space, panels, plan)
+            pack_runs(x, (plan.first_channel + c0) * plan.plane, count, taps, False, runs, space, panels, plan)
         else:
             copy_strip(x, plan.first_channel + c0, count, begin, end, space, strip, plan)
-            pack_runs(space, strip, count, taps, runs, space, panels, plan)
+            pack_runs(space, strip, count, taps, False, runs, space, panels, plan)
         for panel in range(down, until):
             row = panel * plan.height
             rows = min(plan.height, plan.outputs - row)
