@@ -196,7 +196,8 @@ def multiply_block(g, packed, places, segments, ends, y, space, tiles, plan, blo
                         gather_tiles(space.reshape(-1), tiles, y.reshape(-1), output, rows, stores, start,
                                      stops[number], share, y.shape[2], y.shape[3], plan)
                     fetch_targets(y, output, rows, stores, start, stops[number], share, plan)
-                    multiply_tiles(packed, weights, zeros, space, b, tiles, segments, ends, rows, count, share, c0 > 0, plan)
+                    multiply_tiles(packed, weights, zeros, space, b, tiles, segments, ends, rows, count, share, c0 > 0,
+                                   plan)
                     store_tiles(space, tiles, y, output, rows, stores, start, stops[number], share, plan)
                 start = stops[number]
 
