@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,18 @@ class Weights(NamedTuple):
     offsets: tuple[int, ...]  # of the taps
 
 
+@lru_cache(maxsize=1024)
+def layout_of(weights: Weights) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The same for the loops, and whether the taps lie in their order."""
+    offsets = np.array(weights.offsets, np.int64)
+    return np.array(weights[:3], np.int64), offsets, weights.offsets == tuple(range(len(offsets)))
+
+
 def pack_weights(weight, weights, channels, at_once, outputs, height) -> np.ndarray:
     """The weights in panels of `height` outputs (the last may have fewer), for one run of channels after another."""
     packed = empty(outputs * channels * len(weights.offsets))
-    offsets = np.array(weights.offsets, np.int64)
-    in_order = weights.offsets == tuple(range(len(offsets)))
     loop = pack_beside if weights.output_step == 1 else pack_filters
-    parallel(loop, weight.reshape(-1), np.array(weights[:3], np.int64), offsets, in_order,
+    parallel(loop, weight.reshape(-1), *layout_of(weights),
              np.array((channels, at_once, outputs, height), np.int64), packed, limit=1 if packed.size < SMALL else None)
     return packed
 
@@ -65,16 +71,16 @@ def pack_filters(weight, layout, offsets, in_order, sizes, packed):
     channels, at_once, outputs, height = sizes[0], sizes[1], sizes[2], sizes[3]
     for panel in prange((outputs + height - 1) // height):
         for c0 in range(0, channels, at_once):
-            pack_filter_panel(weight, layout, offsets, in_order, c0, min(at_once, channels - c0), outputs,
-                              panel * height, min(height, outputs - panel * height), packed)
+            first, count = panel * height, min(at_once, channels - c0)
+            pack_filter_panel(weight, layout, offsets, in_order, c0, count, first, min(height, outputs - first), packed,
+                              (outputs * c0 + first * count) * len(offsets))
 
 
 @compiled
-def pack_filter_panel(weight, layout, offsets, in_order, c0, channels, outputs, first, rows, packed):
-    """Outputs first..first + rows of `channels` channels from c0 on: (channel, tap, output)."""
+def pack_filter_panel(weight, layout, offsets, in_order, c0, channels, first, rows, packed, place):
+    """Outputs first..first + rows of `channels` channels from c0 on: (channel, tap, output), from `place` on."""
     taps, channel_step = len(offsets), layout[2]
     source = layout[0] + first * layout[1] + c0 * channel_step
-    place = (outputs * c0 + first * channels) * taps
     end = place + rows * channels * taps
     if in_order and channel_step == taps:
         pack_run(weight, source, layout[1], offsets, in_order, channels * taps, rows, packed, place, end)

@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_filters import Weights, pack_taps, pack_weights
+from minidl.kernels.cpu.conv_filters import Weights, pack_tap_panel, pack_taps, pack_weights
 from minidl.kernels.cpu.conv_masks import copy_first, interleave_first
 from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import fetch_to_write, multiply_finished, workspace, zero_lanes
+from minidl.kernels.cpu.conv_tiles import fetch_to_write, multiply_finished, shifted, workspace, zero_lanes
 from minidl.kernels.cpu.conv_windows import find_runs
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address, balanced_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
@@ -31,6 +31,7 @@ from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_thre
 DEPTH = 1024  # rows of a panel at the most: the places times the channels that are summed in one pass
 BLOCK = 128 * 1024  # floats in the panels of a block of positions, which stay in the second-level cache
 WIDEST = 32  # panels of a block at the most
+FEW = 2  # blocks for which weights are packed panel by panel when needed
 
 
 class Shares(NamedTuple):
@@ -65,6 +66,7 @@ class Shares(NamedTuple):
     blocks: int
     panels: int
     pitch: int
+    filters: int  # floats for a panel of weights, if it is packed only when needed
     space: int
 
 
@@ -100,12 +102,15 @@ def shared_product(g, weight, y, *, channels, outputs, stride, padding, dilation
     plan, places, order, segments, ends = plan_shares(
         g.shape, y.shape, kernel, channels, outputs, stride, padding, dilation)
     sizes = plan.channels, plan.channels_at_once, plan.outputs, plan.height
-    if kernel == (1, 1):
+    if plan.filters:
+        packed = weight.reshape(-1)
+    elif kernel == (1, 1):
         packed = pack_weights(weight, Weights(plan.first_channel * plan.outputs, 1, plan.outputs, (0,)), *sizes)
     else:
         packed = pack_taps(weight, order, plan.first_channel, *sizes)
     threads = min(get_num_threads(), plan.blocks * -(-plan.outputs // plan.height))
-    parallel(multiply_shares, g, packed, places, segments, ends, y, workspace(threads, plan.space), plan)
+    parallel(multiply_shares, g, packed, weight.reshape(*weight.shape[:2], -1), order, places, segments, ends, y,
+             workspace(threads, plan.space), plan)
 
 
 @lru_cache(maxsize=1024)
@@ -138,20 +143,23 @@ def plan_shares(g_shape, y_shape, kernel, channels, outputs, stride, padding, di
     panels = -(-g_shape[0] * grid[0] * grid[1] // COLUMNS)
     blocks = -(-panels // max(1, min(BLOCK // pitch, WIDEST)))
     strip = strip_layout(g_shape, places, grid, (1, 1), (panels // blocks + 1) * COLUMNS)
-    space = len(columns) * ROWS * COLUMNS + (panels // blocks + 1) * pitch + 3 * COLUMNS
+    height = balanced_rows(outputs[1])
+    filters = 0 if kernel == (1, 1) or blocks > FEW else height * at_once * len(order) + COLUMNS
+    space = filters + len(columns) * ROWS * COLUMNS + (panels // blocks + 1) * pitch + 3 * COLUMNS
     space += 0 if strip["direct"] else at_once * strip["plane"] + 4 * COLUMNS
     plan = Shares(
         first_channel=channels[0], channels=channels[1], channels_at_once=at_once, first_output=outputs[0],
-        outputs=outputs[1], height=balanced_rows(outputs[1]), rows=grid[0], columns=grid[1], row_stride=1,
+        outputs=outputs[1], height=height, rows=grid[0], columns=grid[1], row_stride=1,
         column_stride=1, y_row=0, y_column=0, y_row_step=stride[0], y_column_step=stride[1], row_shares=len(rows),
-        column_shares=len(columns), taps=len(order), blocks=blocks, panels=panels, pitch=pitch, space=space, **strip,
+        column_shares=len(columns), taps=len(order), blocks=blocks, panels=panels, pitch=pitch,
+        filters=filters, space=space, **strip,
     )
     order, segments, ends = [np.array(numbers, np.int64) for numbers in (order, segments, ends)]
     return plan, tap_places(np.array(places, np.int64), plan), order, segments.reshape(-1, 3), ends
 
 
 @compiled_parallel
-def multiply_shares(g, packed, places, segments, ends, y, space, plan):
+def multiply_shares(g, packed, weight, order, places, segments, ends, y, space, plan):
     """Share the blocks of positions, and in a block the panels of weights, evenly among the threads.
 
     Each has a row of `space` to work in.
@@ -163,18 +171,19 @@ def multiply_shares(g, packed, places, segments, ends, y, space, plan):
         while item < stop:
             down = item % row_panels
             until = min(row_panels, down + stop - item)
-            multiply_block(g, packed, places, segments, ends, y, space, thread * space.shape[1], plan,
+            multiply_block(g, packed, weight, order, places, segments, ends, y, space, thread * space.shape[1], plan,
                            item // row_panels, down, until)
             item += until - down
 
 
 @compiled
-def multiply_block(g, packed, places, segments, ends, y, space, tiles, plan, block, down, until):
+def multiply_block(g, packed, weight, order, places, segments, ends, y, space, tiles, plan, block, down, until):
     """Multiply panels down..until of the weights by one block of positions."""
     first, last = plan.panels * block // plan.blocks, plan.panels * (block + 1) // plan.blocks
     begin, end = first * COLUMNS, min(last * COLUMNS, g.shape[0] * plan.rows * plan.columns)
     runs, stores, stops = find_runs(g, y, plan, begin, end)
-    panels = tiles + plan.column_shares * ROWS * COLUMNS + COLUMNS
+    filters = tiles + plan.column_shares * ROWS * COLUMNS + COLUMNS
+    panels = filters + plan.filters
     strip = panels + (plan.panels // plan.blocks + 1) * plan.pitch + 2 * COLUMNS
     plane, zeros = y.shape[2] * y.shape[3], np.zeros(ROWS, np.float32)
     for c0 in range(0, plan.channels, plan.channels_at_once):
@@ -187,7 +196,10 @@ def multiply_block(g, packed, places, segments, ends, y, space, tiles, plan, blo
         for panel in range(down, until):
             row = panel * plan.height
             rows = min(plan.height, plan.outputs - row)
-            weights = (plan.outputs * c0 + row * count) * plan.taps
+            weights = address(packed, (plan.outputs * c0 + row * count) * plan.taps)
+            if plan.filters:
+                pack_tap_panel(weight, order, space, plan.first_channel + c0, count, row, rows, filters)
+                weights = address(space, filters)
             output, start = (plan.first_output + row) * plane, 0
             for number in range(len(stops)):
                 b = panels + number * plan.pitch
@@ -196,14 +208,14 @@ def multiply_block(g, packed, places, segments, ends, y, space, tiles, plan, blo
                         gather_tiles(space.reshape(-1), tiles, y.reshape(-1), output, rows, stores, start,
                                      stops[number], share, y.shape[2], y.shape[3], plan)
                     fetch_targets(y, output, rows, stores, start, stops[number], share, plan)
-                    multiply_tiles(packed, weights, zeros, space, b, tiles, segments, ends, rows, count, share, c0 > 0,
+                    multiply_tiles(weights, zeros, space, b, tiles, segments, ends, rows, count, share, c0 > 0,
                                    plan)
                     store_tiles(space, tiles, y, output, rows, stores, start, stops[number], share, plan)
                 start = stops[number]
 
 
 @compiled
-def multiply_tiles(packed, weights, zeros, space, panel, tiles, segments, ends, rows, channels, share, add, plan):
+def multiply_tiles(weights, zeros, space, panel, tiles, segments, ends, rows, channels, share, add, plan):
     """The tiles of all the shares of a row, side by side."""
     for column in range(plan.column_shares):
         number, tile = share * plan.column_shares + column, tiles + column * ROWS * COLUMNS
@@ -213,7 +225,7 @@ def multiply_tiles(packed, weights, zeros, space, panel, tiles, segments, ends, 
                 zero_lanes(address(space, k))
         for segment in range(first, ends[number]):
             multiply_finished(
-                rows, address(packed, weights + segments[segment, 0] * channels * rows),
+                rows, shifted(weights, segments[segment, 0] * channels * rows),
                 address(space, panel + segments[segment, 1] * channels * COLUMNS), address(space, tile),
                 segments[segment, 2] * channels, COLUMNS, int(add or segment > first), address(zeros, 0),
                 np.float32(-np.inf),

@@ -95,6 +95,16 @@ def _fetch_row(builder, pointer, offset):
 
 
 @intrinsic
+def shifted(typing_context, pointer, count):
+    """The address so many numbers further."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return _POINTER(_POINTER, types.intp), generate
+
+
+@intrinsic
 def fetch_line(typing_context, source):
     """Ask for the cache line of an address, which need not be one of the array: it will be read soon."""
 
