@@ -10,7 +10,6 @@ filters without stride take a way of their own (`winograd.py`).
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -20,6 +19,7 @@ from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, d
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
 from minidl.kernels.cpu.conv_narrow import NARROW, narrow_product
+from minidl.kernels.cpu.conv_shares import Share, shared_product, shares
 from minidl.kernels.cpu.conv_weights import weight_sums
 from minidl.kernels.cpu.conv_windows import window_product
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
@@ -76,6 +76,12 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
     if whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation):
         grad = empty(shape)
         winograd.grad_input(g, weight, grad, padding, groups)
+        return grad
+    if channels > NARROW and stride != (1, 1):
+        grad = empty(shape)
+        for group in range(groups):
+            shared_product(g, weight, grad, channels=(group * outputs, outputs), outputs=(group * channels, channels),
+                           stride=stride, padding=padding, dilation=dilation)
         return grad
     rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
     complete = all(len(share.taps) for share in rows + columns)
@@ -139,29 +145,6 @@ def conv2d_grad_bias(g):
 def window_taps(kernel_size, padding, dilation) -> tuple[tuple[int, int], ...]:
     """The row and column of x that each tap of the first window reads."""
     return tuple((i * dilation[0] - padding[0], j * dilation[1] - padding[1]) for i, j in np.ndindex(kernel_size))
-
-
-class Share(NamedTuple):
-    """Every stride-th input of an axis, from `first` on: the taps that reach it, and what outputs these come from."""
-
-    first: int
-    length: int
-    taps: tuple[int, ...]
-    places: tuple[int, ...]  # the output whose tap reaches the first of the inputs
-
-
-@lru_cache
-def shares(size: int, kernel: int, stride: int, padding: int, dilation: int) -> tuple[Share, ...]:
-    """Cut an axis of inputs by their remainder modulo the stride: the taps of each share move on with its inputs.
-
-    Input h is reached from output o by tap i if h = o stride + i dilation - padding.
-    """
-    cut = []
-    for first in range(min(stride, size)):
-        taps = tuple([i for i in range(kernel) if (first + padding - i * dilation) % stride == 0])
-        places = tuple([(first + padding - i * dilation) // stride for i in taps])
-        cut.append(Share(first, -(-(size - first) // stride), taps, places))
-    return tuple(cut)
 
 
 @compiled_parallel

@@ -36,6 +36,27 @@ def pick_part(typing_context, target, source, begin, end):
 
 
 @intrinsic
+def deal_part(typing_context, even, odd, source, begin, end, count):
+    """even[j], odd[j] = source[2 * j], source[2 * j + 1], or 0 where that is not within begin..end, for j < LANES.
+
+    Nothing else is read. Of `even`, only the first `count` are written.
+    """
+
+    def generate(context, builder, signature, arguments):
+        even, odd, source, begin, end, count = arguments
+        parts = [load_part(builder, source, begin, end, start) for start in (0, LANES)]
+        first, second = [
+            builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(_INDEX, LANES), list(range(start, 2 * LANES, 2))))
+            for start in (0, 1)
+        ]
+        _store_part(builder, first, even, [(lane, True) for lane in range(LANES)], count)
+        builder.store(second, builder.bitcast(odd, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, _POINTER, types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
 def copy_part(typing_context, target, source, begin, end):
     """target[j] = source[j] where begin <= j < end, else 0, for j < LANES; nothing else is read."""
 
@@ -76,6 +97,23 @@ def spread_first(typing_context, target, source, count):
         return context.get_dummy_value()
 
     return types.void(_POINTER, _POINTER, types.intp), generate
+
+
+@intrinsic
+def interleave_first(typing_context, target, even, odd, count):
+    """target[2 * j] = even[j] and target[2 * j + 1] = odd[j], of the first `count` and 2 LANES numbers."""
+
+    def generate(context, builder, signature, arguments):
+        target, even, odd, count = arguments
+        parts = [microkernel._load(builder, pointer, microkernel._number(0)) for pointer in (even, odd)]
+        for start in (0, LANES):
+            lanes = [(start + lane) // 2 + lane % 2 * LANES for lane in range(LANES)]
+            mixed = builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(_INDEX, LANES), lanes))
+            place = builder.gep(target, [microkernel._number(start)])
+            _store_part(builder, mixed, place, [(start + lane, True) for lane in range(LANES)], count)
+        return context.get_dummy_value()
+
+    return types.void(_POINTER, _POINTER, _POINTER, types.intp), generate
 
 
 def load_part(builder, source, begin, end, start):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl.kernels.cpu.conv_tiles import LINE, copy_lanes, copy_padded, fetch_line, pick_padded, zero_lanes
+from minidl.kernels.cpu.conv_tiles import (
+    LINE,
+    copy_lanes,
+    copy_padded,
+    deal_padded,
+    fetch_line,
+    pick_padded,
+    zero_lanes,
+)
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
 from minidl.kernels.cpu.runtime import compiled
 
@@ -66,6 +74,8 @@ def copy_strip(x, first_channel, channels, start, stop, space, strip, plan):
                         zero_lanes(address(space, place + u))
                 elif plan.column_stride == 1:
                     copy_padded(x, source, x.shape[3], plan.low_column, space, place, plan.row_length)
+                elif plan.column_stride == 2 and plan.phases == 2:
+                    deal_padded(x, source, x.shape[3], plan.low_column, space, place, plan.phase_length)
                 else:
                     for phase in range(plan.phases):
                         pick_padded(x, source, x.shape[3], plan.low_column + phase, plan.column_stride, space,
@@ -74,8 +84,8 @@ def copy_strip(x, first_channel, channels, start, stop, space, strip, plan):
 
 
 @compiled
-def pack_runs(source, start, channels, taps, runs, space, panels, plan):
-    """Copy runs of the source to the panels of a block.
+def pack_runs(source, start, channels, taps, by_tap, runs, space, panels, plan):
+    """Copy runs of the source to the panels of a block, whose rows are channel after channel, or tap after tap.
 
     Whole registers are copied: what one run leaves too much is overwritten by the next run or row, or lies in the room
     between two panels.
@@ -89,8 +99,9 @@ def pack_runs(source, start, channels, taps, runs, space, panels, plan):
     furthest = pieces[:count, 1].max() + LANES
     ahead = AHEAD * plan.plane if plan.direct else 0
     row = panels
-    for c in range(channels):
-        for t in range(len(taps)):
+    for i in range(len(taps) if by_tap else channels):
+        for k in range(channels if by_tap else len(taps)):
+            c, t = (k, i) if by_tap else (i, k)
             place = start + c * plan.plane + taps[t]
             if place + furthest <= source.size:
                 for piece in range(count):

@@ -14,10 +14,12 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.conv_masks import copy_part, pick_part
+from minidl.kernels.cpu.conv_masks import copy_first, copy_part, deal_part, pick_part
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
 from minidl.kernels.cpu.vectors import fetch
+
+AHEAD = 1024  # weights by which memory is asked for before they are used: they may come from far, page after page
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
@@ -93,11 +95,32 @@ def _fetch_row(builder, pointer, offset):
 
 
 @intrinsic
+def shifted(typing_context, pointer, count):
+    """The address so many numbers further."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return _POINTER(_POINTER, types.intp), generate
+
+
+@intrinsic
 def fetch_line(typing_context, source):
     """Ask for the cache line of an address, which need not be one of the array: it will be read soon."""
 
     def generate(context, builder, signature, arguments):
         fetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(_POINTER), generate
+
+
+@intrinsic
+def fetch_to_write(typing_context, target):
+    """The same for a line that will be written to."""
+
+    def generate(context, builder, signature, arguments):
+        fetch(builder, arguments[0], to_write=True)
         return context.get_dummy_value()
 
     return types.void(_POINTER), generate
@@ -113,6 +136,7 @@ def _sum_over_depth(builder, height, a, b, depth, first):
     sums = [[builder.phi(_VECTOR) for _ in range(COLUMNS // LANES)] for _ in range(height)]
     column, row = builder.mul(k, number(height)), builder.mul(k, number(COLUMNS))
     across = [microkernel._load(builder, b, builder.add(row, number(j))) for j in range(0, COLUMNS, LANES)]
+    fetch(builder, builder.gep(a, [builder.add(column, number(AHEAD))]))
     tile = []
     for i in range(height):
         down = microkernel._broadcast(builder, builder.load(builder.gep(a, [builder.add(column, number(i))])))
@@ -262,6 +286,17 @@ def transpose_lanes(typing_context, target, target_stride, source, source_stride
 
 
 @compiled
+def copy_row(target, place, source, start, length):
+    """target[place + u] = source[start + u] for u < length, by the vector; source goes on for LANES numbers more."""
+    u = 0
+    while u + LANES <= length:
+        copy_lanes(address(target, place + u), address(source, start + u))
+        u += LANES
+    if u < length:
+        copy_first(address(target, place + u), address(source, start + u), length - u)
+
+
+@compiled
 def copy_padded(x, source, width, low, space, place, length):
     """space[place + u] = x[source + low + u] for u < length, or 0 where low + u is not in 0..width.
 
@@ -291,6 +326,18 @@ def pick_padded(x, source, width, low, step, space, place, length):
     for u in range(length):
         column = low + step * u
         target[place + u] = numbers[source + column] if 0 <= column < width else np.float32(0)
+
+
+@compiled
+def deal_padded(x, source, width, low, space, place, length):
+    """Every second column to space[place + u], those between to space[place + length + u], for u < length.
+
+    From x[source + low] on, or 0 outside of a row of x. As `copy_padded`.
+    """
+    for u in range(0, length, LANES):
+        origin = low + 2 * u
+        deal_part(address(space, place + u), address(space, place + length + u), address(x, source + origin), -origin,
+                  width - origin, length - u)
 
 
 @compiled

@@ -17,12 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import (
-    copy_lanes,
-    fetch_line,
-    transpose_lanes,
-    workspace,
-)
+from minidl.kernels.cpu.conv_tiles import copy_lanes, copy_row, fetch_line, transpose_lanes, workspace
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, balanced_rows, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
@@ -78,10 +73,7 @@ def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, 
     samples, _, g_rows, g_columns = g_shape
     taps = np.array(taps)
     low, high = taps.min(0).tolist(), taps.max(0).tolist()
-    blocks = -(-channels[1] * len(taps) // WINDOW)
-    block_channels = -(-channels[1] // blocks)
-    if block_channels > LANES:
-        block_channels = -(-block_channels // LANES) * LANES
+    block_channels = channels_in_block(channels[1], len(taps))
     blocks = -(-channels[1] // block_channels)
     wide = -(-outputs[1] // COLUMNS) * COLUMNS
     height = balanced_rows(block_channels * len(taps))
@@ -103,6 +95,15 @@ def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, 
     )
     away = taps - taps.min(0)
     return plan, *window_pieces(away[:, 0] * width + away[:, 1], block_channels, height)
+
+
+def channels_in_block(channels: int, taps: int) -> int:
+    """Blocks of about WINDOW rows, of whole registers of channels if they have more than one."""
+    even = -(-channels // -(-channels * taps // WINDOW))
+    if even <= LANES:
+        return even
+    sizes = range(-(-even * 3 // 2 // LANES) * LANES, even // 2, -LANES)
+    return min(sizes, key=lambda size: -channels % size)  # of those that add the fewest channels, the largest
 
 
 def count_chunks(blocks: int, sums: int, passes: int) -> int:
@@ -307,7 +308,8 @@ def add_numbers(numbers, place, step, length):
 def turn_outputs(parts, grad, taps, plan, first):
     """Transpose LANES outputs at a time, by way of a small block if there are taps, as rows then do not follow."""
     count, pitch = min(LANES, plan.outputs - first), grad.shape[1]
-    block = np.empty((taps, LANES, LANES), np.float32)
+    block = np.empty((taps + LANES, LANES, LANES), np.float32)
+    turned = np.empty((taps + 2) * LANES, np.float32)
     row_end = parts.size - (LANES - 1) * plan.wide - LANES
     for channel in range(0, plan.channels, plan.block_channels):
         block_end = min(plan.channels, channel + plan.block_channels)
@@ -326,7 +328,9 @@ def turn_outputs(parts, grad, taps, plan, first):
                 else:
                     transpose_lanes(address(block, t * LANES * LANES), LANES, address(parts, row), plan.wide)
             if not whole:
-                spread_taps(block, grad.reshape(-1), output, pitch, count, channels)
+                for i in range(count):
+                    spread_taps(block, i, taps, turned)
+                    copy_row(grad, output + i * pitch, turned, 0, taps * channels)
 
 
 @compiled
@@ -337,11 +341,10 @@ def turn_exactly(parts, row, wide, channels, block):
 
 
 @compiled
-def spread_taps(block, grad, output, pitch, count, channels):
-    """grad (outputs, (channel, tap)) from block (tap, output, channel)."""
-    taps = len(block)
-    for i in range(count):
-        for c in range(channels):
-            place = output + i * pitch + c * taps
-            for t in range(taps):
-                grad[place + t] = block[t, i, c]
+def spread_taps(block, output, taps, turned):
+    """turned (LANES channels, taps) from block (tap, output, channel).
+
+    What a register holds too much is overwritten by the next channel, and by the taps before.
+    """
+    for t in range((taps - 1) // LANES * LANES, -1, -LANES):
+        transpose_lanes(address(turned, t), taps, address(block, (t * LANES + output) * LANES), LANES * LANES)

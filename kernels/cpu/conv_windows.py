@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_filters import pack_weights
+from minidl.kernels.cpu.conv_filters import layout_of, pack_filter_panel, pack_weights
 from minidl.kernels.cpu.conv_masks import copy_first, spread_first
 from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
 from minidl.kernels.cpu.conv_tiles import multiply_finished, workspace
@@ -28,6 +28,7 @@ from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_thre
 DEPTH = 768  # products summed in one pass: a panel of weights this deep stays in the first-level cache
 BLOCK = 128 * 1024  # floats in the panels of a block of positions, which stay in the second-level cache
 WIDEST = 32  # panels of a block at the most
+FEW = 3  # blocks for which weights are packed panel by panel when needed: no others come from memory and go there
 
 
 class Windows(NamedTuple):
@@ -59,6 +60,7 @@ class Windows(NamedTuple):
     blocks: int
     panels: int
     pitch: int  # floats from one panel of a block to the next
+    filters: int  # floats for a panel of weights, if it is packed only when needed
     space: int  # floats that a thread works in
 
 
@@ -70,19 +72,26 @@ def window_product(x, weight, weights, taps, y, *, channels, outputs, grid, stri
     taps: x's row and column that grid position (0, 0) reads; those of the next position lie `stride` further.
     bias (O,) is added; sums below `floor` become it (0: ReLU).
     """
-    plan, places = plan_windows(x.shape, y.shape, taps, channels, outputs, grid, stride, place, step)
+    plan, places = plan_windows(x.shape, y.shape, taps, channels, outputs, grid, stride, place, step,
+                                weights.output_step == 1)
     row_panels = -(-plan.outputs // plan.height)
-    packed = pack_weights(weight, weights, plan.channels, plan.channels_at_once, plan.outputs, plan.height)
+    packed = weight.reshape(-1) if plan.filters else pack_weights(
+        weight, weights, plan.channels, plan.channels_at_once, plan.outputs, plan.height)
     first = np.zeros(row_panels * plan.height + ROWS, np.float32)  # zeros at the end: for the passes after the first
     if bias is not None:
         first[:plan.outputs] = bias[plan.first_output:plan.first_output + plan.outputs]
     threads = min(get_num_threads(), plan.blocks * row_panels)
-    parallel(multiply_windows, x, packed, places, first, np.float32(floor), y, workspace(threads, plan.space), plan)
+    parallel(multiply_windows, x, packed, *layout_of(weights), places, first, np.float32(floor), y,
+             workspace(threads, plan.space), plan)
 
 
 @lru_cache(maxsize=4096)
-def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place, step) -> tuple[Windows, np.ndarray]:
-    """How the product is cut, by the shapes alone, and how far into a channel's plane each tap reads: (T,)."""
+def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place, step,
+                 beside) -> tuple[Windows, np.ndarray]:
+    """How the product is cut, by the shapes alone, and how far into a channel's plane each tap reads: (T,).
+
+    beside: whether the weights of outputs lie side by side, so that packing all panels at once is the faster way.
+    """
     height = balanced_rows(outputs[1])
     at_once = -(-channels[1] // -(-channels[1] * len(taps) // DEPTH)) if len(taps) < DEPTH else 1
     depth = at_once * len(taps)
@@ -91,19 +100,21 @@ def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place,
     blocks = -(-panels // max(1, min(BLOCK // pitch, WIDEST)))
     positions = (panels // blocks + 1) * COLUMNS
     strip = strip_layout(x_shape, taps, grid, stride, positions)
-    space = ROWS * COLUMNS + (panels // blocks + 1) * pitch + 2 * COLUMNS
+    filters = 0 if beside or blocks > FEW else height * depth + COLUMNS
+    space = ROWS * COLUMNS + filters + (panels // blocks + 1) * pitch + 2 * COLUMNS
     space += 0 if strip["direct"] else at_once * strip["plane"] + 4 * COLUMNS
     plan = Windows(
         first_channel=channels[0], channels=channels[1], channels_at_once=at_once, first_output=outputs[0],
         outputs=outputs[1], height=height, rows=grid[0], columns=grid[1], row_stride=stride[0],
         column_stride=stride[1], y_row=place[0], y_column=place[1], y_row_step=step[0], y_column_step=step[1],
-        blocks=blocks, panels=panels, pitch=pitch, space=space, **strip,
+        blocks=blocks, panels=panels, pitch=pitch, filters=filters, space=space,
+        **strip,
     )
     return plan, tap_places(np.array(taps, np.int64), plan)
 
 
 @compiled_parallel
-def multiply_windows(x, packed, taps, bias, floor, y, space, plan):
+def multiply_windows(x, packed, layout, offsets, in_order, taps, bias, floor, y, space, plan):
     """Share the blocks of positions, and in a block the panels of weights, evenly among the threads.
 
     Each has a row of `space` to work in.
@@ -115,53 +126,57 @@ def multiply_windows(x, packed, taps, bias, floor, y, space, plan):
         while item < stop:
             down = item % row_panels
             until = min(row_panels, down + stop - item)
-            multiply_block(x, packed, taps, bias, floor, y, space, thread * space.shape[1], plan, item // row_panels,
-                           down, until)
+            multiply_block(x, packed, layout, offsets, in_order, taps, bias, floor, y, space, thread * space.shape[1],
+                           plan, item // row_panels, down, until)
             item += until - down
 
 
 @compiled
-def multiply_block(x, packed, taps, bias, floor, y, space, start, plan, block, down, until):
+def multiply_block(x, packed, layout, offsets, in_order, taps, bias, floor, y, space, start, plan, block, down, until):
     """Multiply panels down..until of the weights by one block of positions."""
     first, last = plan.panels * block // plan.blocks, plan.panels * (block + 1) // plan.blocks
     begin, end = first * COLUMNS, min(last * COLUMNS, x.shape[0] * plan.rows * plan.columns)
     runs, stores, ends = find_runs(x, y, plan, begin, end)
-    panels = start + ROWS * COLUMNS
+    filters = start + ROWS * COLUMNS
+    panels = filters + plan.filters
     strip = panels + (plan.panels // plan.blocks + 1) * plan.pitch + 2 * COLUMNS
     for c0 in range(0, plan.channels, plan.channels_at_once):
         count = min(plan.channels_at_once, plan.channels - c0)
         depth = count * len(taps)
         if plan.direct:
-            pack_runs(x, (plan.first_channel + c0) * plan.plane, count, taps, runs, space, panels, plan)
+            pack_runs(x, (plan.first_channel + c0) * plan.plane, count, taps, False, runs, space, panels, plan)
         else:
             copy_strip(x, plan.first_channel + c0, count, begin, end, space, strip, plan)
-            pack_runs(space, strip, count, taps, runs, space, panels, plan)
+            pack_runs(space, strip, count, taps, False, runs, space, panels, plan)
         for panel in range(down, until):
             row = panel * plan.height
             rows = min(plan.height, plan.outputs - row)
-            multiply_panels(packed, (plan.outputs * c0) * len(taps) + row * depth, space, panels, start, depth, y, row,
+            weights = address(packed, plan.outputs * c0 * len(taps) + row * depth)
+            if plan.filters:
+                pack_filter_panel(packed, layout, offsets, in_order, c0, count, row, rows, space.reshape(-1), filters)
+                weights = address(space, filters)
+            multiply_panels(weights, space, panels, start, depth, y, row,
                             rows, stores, ends, c0 > 0, address(bias, row if c0 == 0 else len(bias) - ROWS),
                             floor if c0 + count == plan.channels else np.float32(-np.inf), plan)
 
 
 @compiled
-def multiply_panels(packed, weights, space, panels, tile, depth, y, first, rows, stores, ends, accumulate, bias, floor,
-                    plan):
+def multiply_panels(weights, space, panels, tile, depth, y, first, rows, stores, ends, accumulate, bias, floor, plan):
     """Multiply one panel of weights by every panel of the block; whole tiles go to y, others by way of `tile`."""
     plane = y.shape[2] * y.shape[3]
     output = (plan.first_output + first) * plane
     begin = 0
     for panel in range(len(ends)):
         end = ends[panel]
-        a, b = address(packed, weights), address(space, panels + panel * plan.pitch)
+        b = address(space, panels + panel * plan.pitch)
         if stores[begin, 1] == COLUMNS and plan.y_column_step == 1:
-            multiply_finished(rows, a, b, address(y, output + stores[begin, 2]), depth, plane, int(accumulate), bias,
-                              floor)
+            multiply_finished(rows, weights, b, address(y, output + stores[begin, 2]), depth, plane, int(accumulate),
+                              bias, floor)
         else:
             if accumulate:
                 gather_tile(space.reshape(-1), tile, y.reshape(-1), output, plane, rows, stores, begin, end,
                             plan.y_column_step)
-            multiply_finished(rows, a, b, address(space, tile), depth, COLUMNS, int(accumulate), bias, floor)
+            multiply_finished(rows, weights, b, address(space, tile), depth, COLUMNS, int(accumulate), bias, floor)
             scatter_tile(space, tile, y, output, plane, rows, stores, begin, end, plan.y_column_step)
         begin = end
 

@@ -21,11 +21,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import workspace
+from minidl.kernels.cpu.conv_tiles import copy_row, workspace
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 from minidl.kernels.cpu.winograd_lanes import (
-    copy_row,
     deal_pixels,
     transform_columns,
     transform_products,

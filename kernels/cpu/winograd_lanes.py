@@ -14,10 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from minidl.kernels.cpu import microkernel
-from minidl.kernels.cpu.conv_masks import copy_first
-from minidl.kernels.cpu.conv_tiles import copy_lanes
-from minidl.kernels.cpu.microkernel import LANES, address
-from minidl.kernels.cpu.runtime import compiled
+from minidl.kernels.cpu.microkernel import LANES
 from minidl.kernels.cpu.vectors import INDEX, in_every_lane, load_masked
 from minidl.kernels.cpu.winograd_matrices import AT, BT, INPUTS, OUTPUTS, TAPS, G, transformed, transformed_both
 
@@ -186,17 +183,6 @@ def transform_filters(typing_context, source, tap_step, target, step):
         return context.get_dummy_value()
 
     return types.void(_POINTER, types.intp, _POINTER, types.intp), generate
-
-
-@compiled
-def copy_row(target, place, source, start, length):
-    """target[place + u] = source[start + u] for u < length, by the vector; source goes on for LANES numbers more."""
-    u = 0
-    while u + LANES <= length:
-        copy_lanes(address(target, place + u), address(source, start + u))
-        u += LANES
-    if u < length:
-        copy_first(address(target, place + u), address(source, start + u), length - u)
 
 
 def _load_all(builder, count, source, step):

@@ -15,11 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.conv_tiles import transpose_lanes, workspace
+from minidl.kernels.cpu.conv_tiles import copy_row, transpose_lanes, workspace
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address, balanced_rows, multiply_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 from minidl.kernels.cpu.winograd_lanes import (
-    copy_row,
     transform_columns,
     transform_gradient_columns,
     transform_gradient_rows,
