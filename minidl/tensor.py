@@ -299,9 +299,12 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False, wa
 
 
 def _memory(array: Any) -> Any:
-    """What owns an array's memory: the same object for all arrays that share it."""
+    """What owns an array's memory: the same object for all arrays that share it.
+
+    Below an array of another class (a lease of `kernels/memory.py`, a memmap) there may be more than it can see.
+    """
     owner = array
-    while isinstance(owner, np.ndarray) and owner.base is not None:
+    while type(owner) is np.ndarray and owner.base is not None:
         owner = owner.base
     return owner
 

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from llvmlite.binding import parse_bitcode
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
@@ -29,6 +30,25 @@ class KernelCache(FunctionCache):
         super().__init__(function)
         stamp = digest(Path(function.__code__.co_filename))
         self._cache_file = IndexDataCacheFile(self.cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """A compiled version from the disk, without its bitcode, which as a module takes ten times as much memory.
+
+        It is for functions that are compiled later and call this one: it is read again for them.
+        """
+        result = super().load_overload(signature, target)
+        if result is not None:
+            result.library._shared_module = None
+            result.library._get_module_for_linking = lambda: self._bitcode(signature, target)
+        return result
+
+    def _bitcode(self, signature: Any, target: Any) -> Any:
+        data = self._cache_file.load(self._index_key(signature, target.codegen()))
+        if data is None:
+            raise RuntimeError(f"{self._impl.filename_base}: its file, or one that it imports, has changed since it "
+                               "was loaded, so that nothing that calls it can be compiled; start Python anew")
+        (_, _, (_, bitcode)), *_ = data
+        return parse_bitcode(bitcode)
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled version, and remove what the same function left when it stood at another line."""

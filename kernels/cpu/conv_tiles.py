@@ -5,8 +5,6 @@ Read `microkernel.py` first, whose tiles of any height they use, and `conv_windo
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -16,7 +14,7 @@ from numba.np.arrayobj import make_array
 from minidl.kernels.cpu import microkernel
 from minidl.kernels.cpu.conv_masks import copy_first, copy_part, deal_part, pick_part
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
-from minidl.kernels.cpu.runtime import compiled
+from minidl.kernels.cpu.runtime import compiled, empty
 from minidl.kernels.cpu.vectors import fetch
 
 AHEAD = 1024  # weights by which memory is asked for before they are used: they may come from far, page after page
@@ -24,15 +22,11 @@ AHEAD = 1024  # weights by which memory is asked for before they are used: they 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INDEX = ir.IntType(32)
 _POINTER = types.CPointer(types.float32)
-_local = threading.local()
 
 
 def workspace(threads: int, size: int) -> np.ndarray:
-    """Scratch memory (threads, size), kept for this Python thread so that its pages stay mapped."""
-    kept = getattr(_local, "array", None)
-    if kept is None or kept.size < threads * size:
-        kept = _local.array = np.empty(threads * size, np.float32)
-    return kept[:threads * size].reshape(threads, size)
+    """Scratch memory (threads, size), from the pool of large results: between two uses it serves those."""
+    return empty((threads, size))
 
 
 @intrinsic

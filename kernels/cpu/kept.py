@@ -112,7 +112,7 @@ def _remember(key: tuple, entry: _Entry) -> None:
 
 def _owner(array: np.ndarray, key: tuple) -> weakref.ref:
     """A reference to the array whose memory this is, which notes when it is freed."""
-    while isinstance(array.base, np.ndarray):
+    while type(array) is np.ndarray and isinstance(array.base, np.ndarray):  # a lease of the pool ends before its base
         array = array.base
 
     def note(reference: weakref.ref) -> None:

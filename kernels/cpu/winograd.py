@@ -10,9 +10,12 @@ from __future__ import annotations
 from minidl.kernels.cpu.kept import kept
 from minidl.kernels.cpu.winograd_filters import transformed_weights
 from minidl.kernels.cpu.winograd_forward import tile_product
-from minidl.kernels.cpu.winograd_matrices import OUTPUTS, TAPS
+from minidl.kernels.cpu.winograd_matrices import OUTPUTS, PRODUCTS, TAPS
 from minidl.kernels.cpu.winograd_weights import filter_sums
 from minidl.kernels.precision import get_precision
+
+MANY = 128  # tiles that share a filter: its transform takes a fifth of the time of its products
+SMALL = 5 << 19  # numbers of transformed filters that are kept anyway
 
 
 def suits(samples, channels, outputs, size, kernel, stride, padding, dilation, *, sums=False) -> bool:
@@ -45,7 +48,7 @@ def forward(x, weight, bias, y, padding, groups, relu):
     """Fill y with conv2d's result."""
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
     for group in range(groups):
-        filters = _filters(weight, group * outputs, outputs, turned=False)
+        filters = _filters(weight, group * outputs, outputs, y, turned=False)
         tile_product(x, filters, y, channels=(group * channels, channels), outputs=(group * outputs, outputs),
                      padding=padding, bias=bias, relu=relu)
 
@@ -54,7 +57,7 @@ def grad_input(g, weight, grad, padding, groups):
     """Fill grad with conv2d's input gradient: g convolved with the filters turned round."""
     outputs, channels = weight.shape[0] // groups, weight.shape[1]
     for group in range(groups):
-        filters = _filters(weight, group * outputs, outputs, turned=True)
+        filters = _filters(weight, group * outputs, outputs, grad, turned=True)
         tile_product(g, filters, grad, channels=(group * outputs, outputs), outputs=(group * channels, channels),
                      padding=(TAPS - 1 - padding[0], TAPS - 1 - padding[1]))
 
@@ -67,6 +70,15 @@ def grad_weight(g, x, grad, padding, groups):
                     padding=padding)
 
 
-def _filters(weight, first, outputs, turned):
-    kind = ("winograd", first, outputs, turned)
-    return kept(weight, kind, lambda: transformed_weights(weight, first, outputs, turned=turned))
+def _filters(weight, first, outputs, y, turned):
+    """The transformed filters for the maps y, kept where they are small, or where to transform them takes long.
+
+    They are four times as large as weights. Measured, a filter takes as long as 30 tiles are multiplied by it.
+    """
+    def make():
+        return transformed_weights(weight, first, outputs, turned=turned)
+
+    tiles = len(y) * -(-y.shape[2] // OUTPUTS) * -(-y.shape[3] // OUTPUTS)
+    if tiles >= MANY and PRODUCTS * outputs * weight.shape[1] > SMALL:
+        return make()
+    return kept(weight, ("winograd", first, outputs, turned), make)
