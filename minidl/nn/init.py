@@ -2,18 +2,41 @@
 
 Layers call them with PyTorch's defaults. Those for weights keep the size of activations (fan in) or of gradients
 (fan out) the same from layer to layer: a weight (O, I, *kernel) has fan in I * kernel and fan out O * kernel.
-All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise.
+All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise. Inside `with skip():` nothing
+is drawn.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minidl import random
 from minidl.tensor import Tensor
+
+
+class _Drawing(threading.local):
+    """Whether this thread draws random values."""
+
+    on = True
+
+
+_drawing = _Drawing()
+
+
+@contextmanager
+def skip() -> Iterator[None]:
+    """What is made inside keeps whatever its memory holds in place of random values: for models that will be loaded."""
+    before, _drawing.on = _drawing.on, False
+    try:
+        yield
+    finally:
+        _drawing.on = before
 
 
 def fan_in_and_out(tensor: Tensor) -> tuple[int, int]:
@@ -41,14 +64,16 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: np.random.Generator | None = None) -> Tensor:
     """Uniform in [a, b)."""
-    tensor.array[...] = random.generator(generator).uniform(a, b, tensor.shape)
+    if _drawing.on:
+        tensor.array[...] = random.generator(generator).uniform(a, b, tensor.shape)
     return tensor
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0,
             generator: np.random.Generator | None = None) -> Tensor:
     """Normal with that mean and standard deviation."""
-    tensor.array[...] = random.generator(generator).normal(mean, std, tensor.shape)
+    if _drawing.on:
+        tensor.array[...] = random.generator(generator).normal(mean, std, tensor.shape)
     return tensor
 
 
@@ -62,6 +87,8 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     if not inside > 0.01:
         raise ValueError(f"trunc_normal_: hardly any value of a normal distribution with mean {mean} and std {std} "
                          f"lies in [{a}, {b}]: choose the bounds around the mean")
+    if not _drawing.on:
+        return tensor
     draw = random.generator(generator).normal
     values = draw(mean, std, tensor.shape)
     outside = (values < a) | (values > b)
