@@ -64,7 +64,8 @@ bool = _np.dtype("bool")
 
 _LAZY = {name: f"minidl.{name}" for name in ("cli", "data", "models", "nn", "optim", "train", "transfer", "utils")}
 _LAZY_NAMES = {name: "minidl.transfer"
-               for name in ("features", "freeze", "load", "rehead", "save", "structure", "unfreeze")}
+               for name in ("features", "freeze", "load", "load_tensors", "rehead", "save", "save_tensors", "structure",
+                            "unfreeze")}
 _LAZY_NAMES["Generator"] = "minidl.generator"
 
 

@@ -32,7 +32,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise FileFormatError(f"{path}: damaged or truncated gzip file ({error}); fetch it again") from error
 
 
-def read_exactly(stream: Any, size: int, path: Path, what: str) -> np.ndarray:
+def read_exactly(stream: Any, size: int, path: Path | str, what: str) -> np.ndarray:
     """Read `size` bytes as a uint8 array; raise FileFormatError if there are fewer."""
     buffer = np.empty(size, np.uint8)
     done = 0
@@ -44,7 +44,7 @@ def read_exactly(stream: Any, size: int, path: Path, what: str) -> np.ndarray:
     return buffer
 
 
-def expect_end(stream: Any, path: Path, what: str) -> None:
+def expect_end(stream: Any, path: Path | str, what: str) -> None:
     """Raise FileFormatError if bytes follow; reading on to the end also checks a gzip file's checksum."""
     if stream.read(1):
         raise FileFormatError(f"{path}: more bytes than expected follow after {what}")

@@ -7,6 +7,7 @@ Cut at "features" for the flattened output of the convolutions (N, 1600); the he
 from __future__ import annotations
 
 from minidl import nn
+from minidl.models.registry import register_model
 
 
 def mnist_cnn(num_classes: int = 10, hidden: int = 64, in_channels: int = 1) -> nn.Sequential:
@@ -59,3 +60,7 @@ def _classifier(inputs: int, hidden: int, num_classes: int) -> nn.Sequential:
         "relu": nn.ReLU(),
         "output": nn.Linear(hidden, num_classes),
     })
+
+
+register_model("mnist_cnn", mnist_cnn)
+register_model("cifar_cnn", cifar_cnn)

@@ -2,7 +2,8 @@
 
 Layers call them with PyTorch's defaults. Those for weights keep the size of activations (fan in) or of gradients
 (fan out) the same from layer to layer: a weight (O, I, *kernel) has fan in I * kernel and fan out O * kernel.
-All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise.
+All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise. Inside `with skipped():` nothing
+is drawn.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     if not inside > 0.01:
         raise ValueError(f"trunc_normal_: hardly any value of a normal distribution with mean {mean} and std {std} "
                          f"lies in [{a}, {b}]: choose the bounds around the mean")
+    if _thread.skipping:
+        return tensor
     draw = random.generator(generator).normal
     values = draw(mean, std, tensor.shape)
     outside = (values < a) | (values > b)

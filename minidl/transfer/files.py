@@ -1,8 +1,8 @@
 """A model in one `.safetensors` file: its tensors, architecture, preprocessing, class names, licence and provenance.
 
-`save` writes such a file, `load` makes the model again, or fills one that is there. The safetensors library and
-PyTorch read the same file (`safetensors.torch.load_file`); what minidl adds stands as text in its metadata, under
-the names in `FIELDS`. Read `tensorfile.py` for how files are read, `matching.py` for what strict means.
+`save` writes such a file, `load` makes the model again, or fills one that is there, also from files of other kinds. The
+safetensors library and PyTorch read the same file (`safetensors.torch.load_file`); what minidl adds stands as text in
+its metadata, under the names in `FIELDS`. Read `formats.py` for how files are read, `matching.py` for what strict means.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,13 +19,15 @@ import numpy as np
 
 import minidl
 from minidl.errors import FileFormatError
+from minidl.nn import init
 from minidl.nn.module import Module, Parameter
+from minidl.transfer.formats import read, save_tensors
 from minidl.transfer.head import head_path
 from minidl.transfer.matching import LoadError, match, rename_all
 from minidl.transfer.patterns import every_module
 from minidl.transfer.preprocess import preprocess
 from minidl.transfer.structure import LONGEST_TEXT, build, structure
-from minidl.transfer.tensorfile import load_metadata, parse_json, read, save_tensors
+from minidl.transfer.tensorfile import load_metadata, parse_json
 from minidl.transfer.untrained import untrained, watch
 
 FORMAT = 1
@@ -72,6 +75,7 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
          rename: Mapping[str, str] | None = None) -> Module:
     """Read a model from a `.safetensors` file; into `model` if one is given, else built from the file's architecture.
 
+    With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`.
     Loading is strict: every tensor of the model must be in the file and the other way round, with the same shape and
     dtype; nothing is broadcast or cast. Exceptions are declared:
 
@@ -97,7 +101,8 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     if model is None:
         size = sum(array.nbytes + 64 for array in tensors.values())
         limit = 2 * size + 2**16  # what the file holds, once more for ties, and a little for small things
-        model = _build(fields, limit, what)
+        with init.skipped() if not allow else nullcontext():  # all that would be drawn is read from the file
+            model = _build(fields, limit, what)
     names = rename_all([*tensors, *fields["ties"]], rename, what)
     found = {names[name]: array for name, array in tensors.items()}
     ties = {names[name]: names[first] for name, first in fields["ties"].items()}

@@ -48,6 +48,7 @@ def rehead(model: Module, num_classes: int, *, at: str | None = None,
     The new layer has the old one's kind, inputs, bias and dtype, PyTorch's default initialisation, and is trainable.
     Its parameters are `untrained` until a step of an optimiser or a load: predicting before that warns once.
     `num_classes` and the like on the model follow; names of classes (`model.classes`) no longer hold and are dropped.
+    Further heads, which a model names in `auxiliary_heads` (paths), are replaced alike.
 
     at: path of the layer to replace, where `head_path` does not find it.
     """
@@ -60,7 +61,21 @@ def rehead(model: Module, num_classes: int, *, at: str | None = None,
     if not _is_head(old):
         raise TypeError(f"rehead: '{path}' is no layer that makes class scores, a Linear or a 1x1 Conv2d without "
                         f"groups, but {old!r}")
-    new = _fresh(old, int(num_classes), generator)
+    places = dict(model.named_modules())
+    further = [place for place in getattr(type(model), "auxiliary_heads", ()) if place in places and at is None]
+    for place in (path, *further):
+        _replace(model, place, int(num_classes), generator)
+    if isinstance(vars(model).get("classes"), (list, tuple)):
+        model.classes = None
+    release_containers(model)
+    watch(model)
+    return model
+
+
+def _replace(model: Module, path: str, num_classes: int, generator: np.random.Generator | None) -> None:
+    """Put a fresh layer in every place of the one at `path`, and the new count on the modules along the path."""
+    old = model.get_submodule(path)
+    new = _fresh(old, num_classes, generator)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if child is old:
@@ -70,12 +85,7 @@ def rehead(model: Module, num_classes: int, *, at: str | None = None,
         for name in CLASS_COUNTS:
             value = vars(owner).get(name)
             if type(value) is int and value == count:
-                setattr(owner, name, int(num_classes))
-    if isinstance(vars(model).get("classes"), (list, tuple)):
-        model.classes = None
-    release_containers(model)
-    watch(model)
-    return model
+                setattr(owner, name, num_classes)
 
 
 def headless(model: Module, *, at: str | None = None) -> Module:

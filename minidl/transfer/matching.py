@@ -13,6 +13,7 @@ import numpy as np
 from minidl.nn.module import Module
 from minidl.transfer.patterns import matching, nearest, nothing_matches
 
+COUNTER = "num_batches_tracked"  # of BatchNorm
 SHOWN = 20  # problems in an error's message; all are in its attribute `problems`
 
 
@@ -79,7 +80,8 @@ def match(found: Mapping[str, np.ndarray], model: Module, allow: Mapping[str, st
         place = "the file has no such tensor" if kind == "missing" else "the model has no such tensor"
         problems.append(f"{kind} {name[:200]!r} {array.shape}: {place}{hint}")
     if problems:
-        raise LoadError(_report(problems, missing, unexpected, model, what), problems)
+        hints = _hints({name: wanted[name] for name in missing}, {name: given[name] for name in unexpected})
+        raise LoadError(_report(problems, hints, model, what), problems)
     arrays = {name: given[name] for name in common}
     if not arrays:
         raise LoadError(f"{what}: nothing would be loaded into {type(model).__name__}: allow= excludes all "
@@ -129,20 +131,61 @@ def _unequal_ties(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarr
     return problems
 
 
-def _report(problems: list[str], missing: list[str], unexpected: list[str], model: Module, what: str) -> str:
+def _report(problems: list[str], hints: list[str], model: Module, what: str) -> str:
     count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
     lines = [f"{what}: does not fit {type(model).__name__} ({count}):", *problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"… and {len(problems) - SHOWN} more")
-    for name, other in ((u, m) for u in unexpected[:SHOWN] for m in missing[:SHOWN]):
+    lines += [*hints, 'declare what may differ with allow={"pattern": "reinit"} (stays fresh) or {"pattern": "skip"}']
+    return "\n  ".join(lines)
+
+
+def _hints(missing: Mapping[str, np.ndarray], unexpected: Mapping[str, np.ndarray]) -> list[str]:
+    """What would make a file fit whose names differ from the model's."""
+    if missing and not unexpected and all(name.endswith(COUNTER) for name in missing):
+        return [f'files from before PyTorch 0.4.1 do not count batches: allow={{"*{COUNTER}": "skip"}}']
+    for name, other in ((u, m) for u in list(unexpected)[:SHOWN] for m in list(missing)[:SHOWN]):
         longer, shorter = (name, other) if len(name) > len(other) else (other, name)
         if longer.endswith(f".{shorter}"):
             front = longer[: -len(shorter)]
             entry = f'{{"{front}": ""}}' if longer == name else f'{{"": "{front}"}}'
-            lines.append(f"perhaps rename={entry} is meant")
-            break
-    lines.append('declare what may differ with allow={"pattern": "reinit"} (stays fresh) or {"pattern": "skip"}')
-    return "\n  ".join(lines)
+            return [f"perhaps rename={entry} is meant"]
+    if unexpected and _unlike(unexpected, missing) is None:
+        return ["these have the shapes of the model's in the same order: if they are the same under other names, "
+                "rename=transfer.rename_by_order(load_tensors(path), model)"]
+    return []
+
+
+def rename_by_order(tensors: Mapping[str, Any], model: Module) -> dict[str, str]:
+    """{name in the file: name in the model}, for `load(…, rename=…)`, pairing tensors and model in their orders.
+
+    For weights of the same architecture written with other names. What both call alike is left as it is; counters of
+    batches may be missing on either side. Look at the result before you trust it: layers of one shape in another
+    order cannot be told apart.
+    Raises ValueError that names the first pair whose shapes differ, or what is left over.
+    """
+    own = {name: value.array for name, value in model.state_dict().items()}
+    extra = {name: value for name, value in tensors.items() if name not in own}
+    open_names = {name: value for name, value in own.items() if name not in tensors}
+    if len(extra) != len(open_names):
+        extra, open_names = ({name: value for name, value in side.items() if not name.endswith(COUNTER)}
+                             for side in (extra, open_names))
+    difference = _unlike(extra, open_names)
+    if difference is not None:
+        raise ValueError(f"rename_by_order: {difference}; write rename= by hand")
+    return dict(zip(extra, open_names))
+
+
+def _unlike(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first difference of two sequences of shapes, None if they are the same."""
+    for (name, value), (own, target) in zip(given.items(), wanted.items()):
+        if value.shape != target.shape:
+            return f"'{name}' {value.shape} in the file meets '{own}' {target.shape} in the model"
+    if len(given) != len(wanted):
+        longer, place = (given, "file") if len(given) > len(wanted) else (wanted, "model")
+        name = list(longer)[min(len(given), len(wanted))]
+        return f"the {place} has {abs(len(given) - len(wanted))} more tensors, from '{name}' on"
+    return None
 
 
 def _prefixes(names: Collection[str]) -> dict[str, Any]:

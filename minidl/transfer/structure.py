@@ -1,8 +1,9 @@
 """The architecture of a model as JSON, and a model of that architecture with fresh weights.
 
 `structure(model)` writes down class, constructor arguments, dtype and children of every module; `build` makes them
-again. A closed table maps names to classes: the public layers of `minidl.nn`, and what the user's own program has
-put in with `register`. Nothing that a file names is imported, and every argument is checked (`arguments.py`).
+again. A closed table maps names to classes: the public layers of `minidl.nn`, those of `minidl.models` ("models.VGG"),
+and what the user's own program has put in with `register`. Nothing that a file names is imported, and every argument
+is checked (`arguments.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import re
 from collections import ChainMap
 from collections.abc import MutableMapping
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +36,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # their arguments a
 for _layer in LAYERS.values():
     arguments.accepted(_layer)
 _registered: dict[str, type[Module]] = {}
+ZOO, ZOO_PREFIX = "minidl.models", "models."
 _CHILD_NAME = re.compile(r"(?!__)\w[\w-]{0,99}")
 
 AnyModule = TypeVar("AnyModule", bound=type[Module])
@@ -47,12 +50,13 @@ def register(cls: AnyModule) -> AnyModule:
     """
     if not (isinstance(cls, type) and issubclass(cls, Module)):
         raise TypeError(f"register: {cls!r} is not a Module class")
-    other = LAYERS.get(cls.__name__) or _registered.get(cls.__name__)
+    name = _table_name(cls)
+    other = LAYERS.get(name) or _registered.get(name)
     if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"register: there is a class named {cls.__name__} already, "
                          f"{other.__module__}.{other.__qualname__}")
     arguments.accepted(cls)
-    _registered[cls.__name__] = cls
+    _registered[name] = cls
     return cls
 
 
@@ -103,13 +107,13 @@ def _describe(module: Module, path: str, seen: MutableMapping[int, str], depth: 
     if id(module) in seen:
         return {"shared": seen[id(module)]}
     cls, where = type(module), f"structure: {path or 'the model'} ({type(module).__name__})"
-    if _class_named(cls.__name__) is not cls:
+    if _class_named(_table_name(cls)) is not cls:
         raise TypeError(f"{where} is a class of your own: decorate it with @minidl.transfer.register so that it can be "
                         f"built from its name, or do without: save() works, and load() needs model={cls.__name__}(…)")
     if depth > DEEPEST:
         raise TypeError(f"{where} lies more than {DEEPEST} modules deep")
     seen[id(module)] = path
-    node: dict[str, Any] = {"class": cls.__name__}
+    node: dict[str, Any] = {"class": _table_name(cls)}
     config = {} if _is_container(cls) else _config(module, where)
     if config:
         node["config"] = config
@@ -152,7 +156,14 @@ def _floating(module: Module) -> list[Any]:
     return [tensor for tensor in own if tensor.dtype.kind == "f"]
 
 
+def _table_name(cls: type[Module]) -> str:
+    """What a class is called in the table: a prefix keeps the names of the zoo free for the user's own classes."""
+    return ZOO_PREFIX + cls.__name__ if cls.__module__.startswith(f"{ZOO}.") else cls.__name__
+
+
 def _class_named(name: str) -> type[Module] | None:
+    if name.startswith(ZOO_PREFIX) and name not in _registered:
+        import_module(ZOO)  # which enters its classes: it is not needed, and so not loaded, for other models
     return LAYERS.get(name) or _registered.get(name)
 
 
@@ -191,7 +202,7 @@ def _build(node: Any, path: str, ready: _Ready, limit: float, depth: int) -> Mod
     name = node.get("class")
     cls = _class_named(name) if isinstance(name, str) else None
     if cls is None:
-        hint = did_you_mean(str(name)[:100], LAYERS)
+        hint = did_you_mean(str(name)[:100], [*LAYERS, *_registered])
         raise FileFormatError(f"{what}: unknown layer {str(name)[:100]!r}{hint}; a class of your own "
                               "must be made known with @minidl.transfer.register before loading")
     config = arguments.check(cls, node.get("config", {}), limit, what)

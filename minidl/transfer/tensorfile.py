@@ -3,7 +3,7 @@
 A file is 8 bytes with the header's length, the header (JSON: each tensor's dtype, shape and place, and a text
 dictionary `__metadata__`), then the tensors' bytes. The header is checked here before the safetensors library sees
 it: the library takes the last of several tensors with one name, for instance. Whatever is wrong with a file ends
-in `FileFormatError`, and no more memory is asked for than the file holds bytes. Read `files.py` next.
+in `FileFormatError`, and no more memory is asked for than the file holds bytes. Read `formats.py` next.
 """
 
 from __future__ import annotations
@@ -29,26 +29,20 @@ DTYPES = {
 }
 
 
-def load_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Every tensor of a `.safetensors` file by its name. Raises FileFormatError for a damaged or hostile file."""
-    return read(path)[0]
-
-
 def load_metadata(path: str | os.PathLike) -> dict[str, str]:
     """The text that a `.safetensors` file carries beside its tensors, {} if there is none; the tensors are not read."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         return _read_header(stream, path)[1]
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read(stream: BinaryIO, path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file, from one reading of it."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    with _opened(path) as stream:
-        tensors, metadata, size = _read_header(stream, path)
-        stream.seek(0)
-        data = stream.read(size)
+    tensors, metadata, size = _read_header(stream, path)
+    stream.seek(0)
+    data = stream.read(size)
     if len(data) != size:
         raise FileFormatError(f"{path}: it became shorter while it was read: {len(data):,} of {size:,} bytes")
     try:
@@ -58,15 +52,11 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]
     return {name: loaded[name] if loaded[name].flags.writeable else loaded[name].copy() for name in tensors}, metadata
 
 
-def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
-                 metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays or Tensors under their names to a `.safetensors` file, atomically; equal content, equal bytes.
-
-    Raises TypeError for a dtype that the format or NumPy lacks, OSError naming the path where it cannot be written.
-    """
+def write(tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a `.safetensors` file atomically; see `formats.save_tensors`."""
     from safetensors.numpy import save
 
-    arrays = {name: _plain(name, value) for name, value in tensors.items()}
+    arrays = {name: plain(name, value) for name, value in tensors.items()}
     for key, value in (metadata or {}).items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(f"save_tensors: metadata must be text, '{key}' is {type(value).__name__}: use json.dumps")
@@ -82,7 +72,8 @@ def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
     atomic.write_bytes(path, len(text).to_bytes(8, "little"), text, data[end:])
 
 
-def _plain(name: Any, value: Any) -> np.ndarray:
+def plain(name: Any, value: Any) -> np.ndarray:
+    """The value as an array in C order and of the machine's byte order, if a file can hold it under that name."""
     if not isinstance(name, str) or name == "__metadata__":
         raise TypeError(f"save_tensors: {name!r} cannot be the name of a tensor")
     array = np.asarray(as_array(value), order="C")
@@ -92,7 +83,8 @@ def _plain(name: Any, value: Any) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _opened(path: str | os.PathLike) -> BinaryIO:
+def opened(path: str | os.PathLike) -> BinaryIO:
+    """The file, opened for reading; FileFormatError for what is no file."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
         raise FileFormatError(f"{path}: not a file but a folder, a device or a pipe")
     return open(path, "rb")
