@@ -20,7 +20,8 @@ from minidl.errors import FileFormatError
 from minidl.models.bert import BertModel, initialise
 from minidl.nn import init
 from minidl.transfer.matching import LoadError, Matched, match, rename_all
-from minidl.transfer.tensorfile import load_tensors, parse_json
+from minidl.transfer.formats import load_tensors
+from minidl.transfer.tensorfile import parse_json
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
          "max_position_embeddings", "type_vocab_size")

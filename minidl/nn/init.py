@@ -2,8 +2,8 @@
 
 Layers call them with PyTorch's defaults. Those for weights keep the size of activations (fan in) or of gradients
 (fan out) the same from layer to layer: a weight (O, I, *kernel) has fan in I * kernel and fan out O * kernel.
-All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise. Inside `with skipped():` nothing
-is drawn.
+All that draw take an own `generator`; the shared one of `minidl.seed` is used otherwise. Inside `with skipped():`
+nothing is drawn.
 """
 
 from __future__ import annotations
