@@ -79,7 +79,8 @@ class Problem:
         return {
             "output": np.einsum("nlhs,nshv->nlhv", weights, value), "logsumexp": scores,
             "grad_query": np.einsum("nlhs,nshe->nlhe", grads, key),
-            "grad_key": np.einsum("nlhs,nlhe->nshe", grads, query), "grad_value": np.einsum("nlhs,nlhv->nshv", weights, g),
+            "grad_key": np.einsum("nlhs,nlhe->nshe", grads, query),
+            "grad_value": np.einsum("nlhs,nlhv->nshv", weights, g),
         }
 
 
