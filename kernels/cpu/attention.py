@@ -93,7 +93,10 @@ def _suited(*arrays) -> bool:
 
 
 def _mask_suits(mask) -> bool:
-    return mask is None or type(mask) is np.ndarray and mask.dtype in (FLOAT32, np.bool_) and mask.flags.aligned
+    if mask is None:
+        return True
+    return (type(mask) is np.ndarray and mask.dtype in (FLOAT32, np.bool_) and mask.flags.aligned
+            and all(distance >= 0 and distance % mask.itemsize == 0 for distance in mask.strides))
 
 
 def _ahead(causal) -> int:
