@@ -56,15 +56,32 @@ class Problem:
         return dict(zip(("output", "logsumexp", "grad_query", "grad_key", "grad_value"), [output, logsumexp, *grads]))
 
     def check(self):
-        ours, exact = self.run(CPU), self.run(REFERENCE, np.float64)
-        least = np.abs(self.g).max() * np.abs(self.value).max() / 10  # gradients may be differences of such products
+        ours, exact, sizes = self.run(CPU), self.run(REFERENCE, np.float64), self.sizes_before_cancelling()
         for name, expected in exact.items():
             found = ours[name]
             assert found.dtype == np.float32, name
             finite = np.isfinite(expected)
             np.testing.assert_array_equal(found[~finite], expected[~finite], err_msg=name)  # -inf
-            largest = max(np.abs(expected[finite]).max(initial=0), least)
-            np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=5e-6 * largest, err_msg=name)
+            np.testing.assert_allclose(found[finite], expected[finite], rtol=0, atol=3e-6 * sizes[name].max(),
+                                       err_msg=name)
+
+    def sizes_before_cancelling(self):
+        """What each result would be if all terms had one sign: rounding is measured by that."""
+        query, key, value, g = (np.abs(x).astype(np.float64) for x in (self.query, self.key, self.value, self.g))
+        causal, scale, p, seed = self.options
+        keys = key.shape[1]
+        weights = np.empty((*query.shape[:3], keys))
+        each = np.broadcast_to(np.eye(keys)[:, None], (len(key), keys, key.shape[2], keys))
+        REFERENCE.attention(weights, self.query, self.key, each, self.mask, causal, scale, 0.0, seed)
+        weights /= 1 - p if p < 1 else 1
+        grads = scale * weights * np.einsum("nlhv,nshv->nlhs", g, value)
+        scores = np.ones(1) + scale * query.max() * key.max() * query.shape[3]
+        return {
+            "output": np.einsum("nlhs,nshv->nlhv", weights, value), "logsumexp": scores,
+            "grad_query": np.einsum("nlhs,nshe->nlhe", grads, key),
+            "grad_key": np.einsum("nlhs,nlhe->nshe", grads, query),
+            "grad_value": np.einsum("nlhs,nlhv->nshv", weights, g),
+        }
 
 
 lengths = st.integers(1, 90) | st.integers(100, 300)
@@ -135,6 +152,16 @@ def test_other_arrays_take_the_reference(change):
         np.testing.assert_allclose(ours[name], expected[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [lambda x: x[::-1, ::-1], lambda x: x[:, ::-1].T[::-1].T, lambda x: x.T.copy().T,
+                                    lambda x: np.broadcast_to(x[:, :1], x.shape), lambda x: np.asarray(x[0, 0])],
+                         ids=["reversed", "twice", "turned", "broadcast", "scalar"])
+@pytest.mark.parametrize("booleans", [True, False], ids=["booleans", "numbers"])
+def test_masks_of_any_layout(change, booleans):
+    problem = Problem(2, 2, 40, 50, 16, 16, mask="pairs", booleans=booleans)
+    problem.mask = change(problem.mask)
+    problem.check()
+
+
 def test_a_broadcast_key_is_read_once_for_all_samples():
     problem = Problem(3, 2, 30, 40, 16, 16)
     problem.key = np.broadcast_to(problem.key[:1], problem.key.shape)
@@ -151,7 +178,7 @@ MEMORY = """
 import resource, sys
 from test_cpu_attention import Problem, backend_module
 kernels = backend_module(sys.argv[1])
-Problem(1, 1, 40, 40, 16, 16, causal=0).run(kernels)  # loaded
+Problem(1, 1, 400, 400, 16, 16, causal=0).run(kernels)  # loaded
 problem = Problem(1, 1, 4096, 4096, 16, 16, causal=0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 problem.run(kernels)
