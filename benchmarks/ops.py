@@ -1,7 +1,8 @@
-"""`ops`: pooling, normalisation, softmax, attention, activations and optimisers, forward and gradient each on its own.
+"""`ops`: pooling, resizing, norms, softmax, attention, losses, activations, look-ups, optimisers, batches of images.
 
 Each case is one line of source that runs under minidl and PyTorch alike. Forward: recorded, as in training. Gradient:
-`backward` from the result to the leaves; the forward pass before it is not timed.
+`backward` from the result to the leaves; the forward pass before it is not timed. What prepares batches of images
+stands beside plain NumPy, since PyTorch has no such functions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from benchmarks.suite import Settings, Work
 from benchmarks.timing import Contestant
 from benchmarks.twins import Library, cnn28, library, resnet18
+from minidl import kernels
 
 
 class Case(NamedTuple):
@@ -24,6 +26,9 @@ class Case(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     classes: tuple[int, ...] = ()  # the shape of integer labels below shapes[0][1], given last
     quick: bool = False
+    targets: tuple[tuple[int, ...], ...] = ()  # shapes of numbers from 0 to 1 that need no gradient, given last
+    unit: bool = False  # whether the inputs lie from 0 to 1, too
+    drawn: bool = False  # whether the results are random, and not to be compared
 
 
 def _batch_norm(F: Any, x: Any, weight: Any, bias: Any) -> Any:
@@ -38,13 +43,21 @@ def _causal_attention(F: Any, q: Any, k: Any, v: Any) -> Any:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
-IMAGES, SMALL = (16, 64, 56, 56), (64, 32, 26, 26)
+IMAGES, MAPS, SMALL, ROWS = (16, 64, 56, 56), (16, 64, 28, 28), (64, 32, 26, 26), (256, 1000)
+BATCH = (64, 3, 32, 32)  # of CIFAR-10
 CASES = (
     Case("max_pool2d 2x2", lambda F, x: F.max_pool2d(x, 2), (IMAGES,)),
     Case("max_pool2d 2x2", lambda F, x: F.max_pool2d(x, 2), (SMALL,), quick=True),
     Case("max_pool2d 3x3 stride 2 pad 1", lambda F, x: F.max_pool2d(x, 3, 2, 1), ((8, 64, 112, 112),)),
     Case("avg_pool2d 2x2", lambda F, x: F.avg_pool2d(x, 2), (IMAGES,), quick=True),
     Case("adaptive_avg_pool2d 1x1", lambda F, x: F.adaptive_avg_pool2d(x, 1), ((16, 512, 7, 7),)),
+    Case("adaptive_avg_pool2d 5x5", lambda F, x: F.adaptive_avg_pool2d(x, 5), (MAPS,)),
+    Case("adaptive_max_pool2d 1x1", lambda F, x: F.adaptive_max_pool2d(x, 1), ((16, 512, 7, 7),)),
+    Case("adaptive_max_pool2d 5x5", lambda F, x: F.adaptive_max_pool2d(x, 5), (MAPS,)),
+    Case("interpolate nearest x2", lambda F, x: F.interpolate(x, scale_factor=2), (MAPS,), quick=True),
+    Case("interpolate bilinear x2", lambda F, x: F.interpolate(x, scale_factor=2, mode="bilinear"), (MAPS,)),
+    Case("interpolate bilinear to 45x50", lambda F, x: F.interpolate(x, (45, 50), mode="bilinear", align_corners=True),
+         (MAPS,)),
     Case("batch_norm", _batch_norm, (IMAGES, (64,), (64,))),
     Case("batch_norm", _batch_norm, ((16, 256, 14, 14), (256,), (256,)), quick=True),
     Case("layer_norm", lambda F, x, w, b: F.layer_norm(x, (768,), w, b), ((1024, 768), (768,), (768,)), quick=True),
@@ -59,12 +72,24 @@ CASES = (
     Case("causal attention", _causal_attention, ((2, 8, 512, 64),) * 3),
     Case("attention", _attention, ((1, 8, 2048, 64),) * 3),
     Case("causal attention", _causal_attention, ((1, 8, 2048, 64),) * 3),
+    Case("cross_entropy, label smoothing", lambda F, x, y: F.cross_entropy(x, y, label_smoothing=0.1), ((256, 1000),),
+         classes=(256,)),
+    Case("cross_entropy of pixels", lambda F, x, y: F.cross_entropy(x, y), ((4, 21, 64, 64),), classes=(4, 64, 64)),
+    Case("nll_loss", lambda F, x, y: F.nll_loss(x, y), ((256, 1000),), classes=(256,)),
+    Case("binary_cross_entropy", lambda F, x, t: F.binary_cross_entropy(x, t), (ROWS,), targets=(ROWS,), unit=True),
+    Case("binary_cross_entropy_with_logits", lambda F, x, t: F.binary_cross_entropy_with_logits(x, t), (ROWS,),
+         targets=(ROWS,), quick=True),
+    Case("mse_loss", lambda F, x, t: F.mse_loss(x, t), (ROWS,), targets=(ROWS,), quick=True),
+    Case("l1_loss", lambda F, x, t: F.l1_loss(x, t), (ROWS,), targets=(ROWS,)),
+    Case("smooth_l1_loss", lambda F, x, t: F.smooth_l1_loss(x, t), (ROWS,), targets=(ROWS,)),
+    Case("huber_loss", lambda F, x, t: F.huber_loss(x, t), (ROWS,), targets=(ROWS,)),
     Case("relu", lambda F, x: F.relu(x), (IMAGES,)),
     Case("relu", lambda F, x: F.relu(x), (SMALL,), quick=True),
     Case("gelu", lambda F, x: F.gelu(x), (SMALL,), quick=True),
     Case("silu", lambda F, x: F.silu(x), (SMALL,)),
     Case("sigmoid", lambda F, x: F.sigmoid(x), (SMALL,)),
     Case("tanh", lambda F, x: F.tanh(x), (SMALL,)),
+    Case("dropout", lambda F, x: F.dropout(x, 0.5), (SMALL,), quick=True, drawn=True),
     Case("embedding", lambda F, table, y: F.embedding(y, table), ((10000, 128),), classes=(64, 100)),
 )
 OPTIMIZERS = (
@@ -73,10 +98,11 @@ OPTIMIZERS = (
 
 
 def works(settings: Settings) -> Iterator[Work]:
-    """Two works for each case, and one step of each optimiser over all parameters of a network."""
+    """Two works for each case, one for each kernel of image batches, and one step of each optimiser over a network."""
     sides = [library(name) for name in ("minidl", "torch") if name == "minidl" or name in settings.peers]
     for case in [case for case in CASES if case.quick or not settings.quick]:
         yield from _case(case, sides, settings)
+    yield from _batches(settings)
     for name, options in OPTIMIZERS[1:2] if settings.quick else OPTIMIZERS:
         yield _optimizer(f"{name} step, CNN 1x28x28", name, options, cnn28, sides, settings)
         if not settings.quick:
@@ -86,14 +112,16 @@ def works(settings: Settings) -> Iterator[Work]:
 
 
 def _case(case: Case, sides: list[Library], settings: Settings) -> Iterator[Work]:
-    arrays = [settings.normal(*shape) for shape in case.shapes]
+    draw = settings.unit if case.unit else settings.normal
+    arrays = [draw(*shape) for shape in case.shapes]
+    targets = [settings.unit(*shape) for shape in case.targets]
     limit = case.shapes[0][0 if case.name == "embedding" else 1]
     labels = [settings.generator.integers(0, limit, case.classes)] if case.classes else []
     g = None
     forward, gradient = {}, {}
     for lib in sides:
         leaves = [lib.tensor(array, requires_grad=True) for array in arrays]
-        inputs = [*leaves, *(lib.tensor(array) for array in labels)]
+        inputs = [*leaves, *(lib.tensor(array) for array in [*targets, *labels])]
         shape = tuple(case.function(lib.F, *inputs).shape)
         g = settings.normal(*shape) if g is None else g
         forward[lib.name] = _forward(case, lib, inputs)
@@ -104,7 +132,13 @@ def _case(case: Case, sides: list[Library], settings: Settings) -> Iterator[Work
 
 
 def _forward(case: Case, lib: Library, inputs: list[Any]) -> Contestant:
+    if case.drawn:
+        return Contestant(lambda _: _unseen(case.function(lib.F, *inputs)))
     return Contestant(lambda _: case.function(lib.F, *inputs))
+
+
+def _unseen(_: Any) -> None:
+    """No outputs, in place of random ones."""
 
 
 def _gradient(case: Case, lib: Library, inputs: list[Any], leaves: list[Any], g: Any) -> Contestant:
@@ -115,9 +149,35 @@ def _gradient(case: Case, lib: Library, inputs: list[Any], leaves: list[Any], g:
 
     def run(y: Any) -> list[Any]:
         y.backward(g)
-        return [leaf.grad for leaf in leaves]
+        return [] if case.drawn else [leaf.grad for leaf in leaves]
 
     return Contestant(run, prepare)
+
+
+def _batches(settings: Settings) -> Iterator[Work]:
+    """What a loader does with images, beside the same in plain NumPy if that is a peer."""
+    pixels = settings.generator.integers(0, 256, BATCH).astype(np.uint8)
+    images, mean, std = settings.normal(*BATCH), settings.normal(3), settings.unit(3) + np.float32(0.5)
+    chosen, (top, left) = settings.unit(64) < 0.5, settings.generator.integers(0, 9, (2, 64))
+    calls: dict[str, Callable[[], Any]] = {
+        "flip": lambda: kernels.flip_images(images, chosen, vertical=False),
+        "crop with padding 4": lambda: kernels.crop_images(images, top, left, size=(32, 32), padding=4, fill=0.0),
+        "normalise": lambda: kernels.normalize_images(images, mean, std),
+        "normalise bytes": lambda: kernels.normalize_images(pixels, mean, std),
+    }
+
+    def in_numpy(call: Callable[[], Any]) -> Contestant:
+        def run(_: None) -> Any:
+            with kernels.use_backend("reference"):
+                return call()
+
+        return Contestant(run)
+
+    for name, call in calls.items():
+        contestants = {"minidl": Contestant(lambda _, call=call: call())}
+        if "numpy" in settings.peers:
+            contestants["numpy"] = in_numpy(call)
+        yield Work(f"{name}, images {','.join(map(str, BATCH))}", contestants)
 
 
 def _optimizer(title: str, name: str, options: dict[str, Any], network: Callable, sides: list[Library],

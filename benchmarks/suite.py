@@ -42,6 +42,10 @@ class Settings:
         """Fresh float32 random numbers of standard normal distribution."""
         return self.generator.standard_normal(shape, np.float32)
 
+    def unit(self, *shape: int) -> np.ndarray:
+        """Fresh float32 random numbers between 0 and 1."""
+        return self.generator.random(shape, np.float32)
+
 
 @dataclass
 class Work:

@@ -13,6 +13,7 @@ from minidl.kernels.contract.attention import *  # noqa: F403
 from minidl.kernels.contract.conv import *  # noqa: F403
 from minidl.kernels.contract.dropout import *  # noqa: F403
 from minidl.kernels.contract.embedding import *  # noqa: F403
+from minidl.kernels.contract.image import *  # noqa: F403
 from minidl.kernels.contract.linear import *  # noqa: F403
 from minidl.kernels.contract.loss import *  # noqa: F403
 from minidl.kernels.contract.loss_regression import *  # noqa: F403

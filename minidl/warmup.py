@@ -26,7 +26,7 @@ IMAGES = [
     nn.Conv2d(16, 32, 3, groups=2),
     nn.MaxPool2d(2), nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d(3, 1), nn.MaxPool2d((1, 2)),
     nn.AvgPool2d(2), nn.AvgPool2d(3, 2, padding=1), nn.AvgPool2d(3, 1),
-    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5), nn.AdaptiveMaxPool2d(5),
+    nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d(5), nn.AdaptiveMaxPool2d(1), nn.AdaptiveMaxPool2d(5),
     nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
     nn.BatchNorm2d(16), nn.BatchNorm2d(16, affine=False), nn.BatchNorm2d(16).eval(), nn.GroupNorm(4, 16),
 ]
@@ -70,9 +70,10 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _labelled_losses, (shape,)
         yield _element_losses, ((images * side, 64),)
         yield _look_up, (images * side, 64)
+        yield _attend, (images, side)
+        yield _image_kernels, (images, side)
     for layer in SEQUENCES:
         yield _through_time, (layer, (8, 4, 16))
-        yield _attend, (images, side)
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:
         yield _square, (shape,)
     for optimizer, options in STEPS:
@@ -112,6 +113,16 @@ def _look_up(rows: int, width: int) -> None:
 def _attend(samples: int, length: int) -> None:
     y = functional.packed_attention(_input((samples, length, 192)), num_heads=2)
     y.backward(Tensor(np.ones(y.shape, np.float32)))
+
+
+def _image_kernels(images: int, side: int) -> None:
+    batch, ones = np.zeros((images, 3, side, side), np.float32), np.ones(3, np.float32)
+    places = np.zeros(images, np.int64)
+    kernels.flip_images(batch, places == 0, vertical=False)
+    kernels.crop_images(batch, places, places, size=(side, side), padding=1, fill=0.0)
+    kernels.normalize_images(batch, ones, ones)
+    kernels.normalize_images(batch.astype(np.uint8), ones, ones)
+    kernels.scale_bytes(batch.astype(np.uint8))
 
 
 def _square(shape: tuple[int, ...]) -> None:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "creation": {"kernels", "errors", "random", "device", "tensor", "ops"},
     "cuda": {"device", "errors"},
     "nn": {"kernels", "errors", "random", "device", "tensor", "ops", "nn"},
-    "data": {"errors", "random", "tensor", "data"},
+    "data": {"errors", "kernels", "random", "tensor", "data"},
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
     "models": {"errors", "random", "tensor", "ops", "nn", "transfer", "models"},

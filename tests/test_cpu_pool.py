@@ -103,8 +103,8 @@ def test_the_mean_of_every_image(images, size):
 
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 5), (1, 1), (20, 33)], ids=str)
-@pytest.mark.parametrize("output_size", [(1, 1), (2, 3), (5, 1), (1, 4), (9, 9)], ids=str)
-@pytest.mark.parametrize("special", [0, 0.1, 1])
+@pytest.mark.parametrize("output_size", [(1, 1), (2, 3), (9, 9)], ids=str)
+@pytest.mark.parametrize("special", [0, 0.02, 0.4, 1])
 def test_adaptive_max_pool(size, output_size, special):
     x = draw((2, 3, *size), special=special)
     y, winners = CPU.adaptive_max_pool2d(x, output_size=output_size)

@@ -14,6 +14,7 @@ from minidl.data import (
     RandomHorizontalFlip,
     RandomRotation,
     RandomTransform,
+    RandomVerticalFlip,
     Standardize,
     Transform,
     one_hot,
@@ -30,6 +31,7 @@ def some_images(count=6, channels=2, height=7, width=5, seed=0):
 
 RANDOM = {
     "flip": lambda generator=None: RandomHorizontalFlip(generator=generator),
+    "vertical flip": lambda generator=None: RandomVerticalFlip(generator=generator),
     "crop": lambda generator=None: RandomCrop((6, 5), padding=2, generator=generator),
     "rotation": lambda generator=None: RandomRotation(40, generator=generator),
     "all": lambda generator=None: Compose([make(generator) for name, make in RANDOM.items() if name != "all"]),
@@ -75,6 +77,8 @@ def test_flip_mirrors_left_and_right_with_the_given_probability():
     np.testing.assert_array_equal(RandomHorizontalFlip(1.0)(images), images[..., ::-1])
     np.testing.assert_array_equal(RandomHorizontalFlip(0.0)(images), images)
     np.testing.assert_array_equal(RandomHorizontalFlip(1.0)(RandomHorizontalFlip(1.0)(images)), images)
+    np.testing.assert_array_equal(RandomVerticalFlip(1.0)(images), images[..., ::-1, :])
+    np.testing.assert_array_equal(RandomVerticalFlip(0.0)(images), images)
     flipped = RandomHorizontalFlip(0.3, np.random.default_rng(0))(images)
     changed = (flipped != images).any((1, 2, 3))
     np.testing.assert_array_equal(flipped[changed], images[changed][..., ::-1])

@@ -9,6 +9,7 @@ from minidl.kernels.cpu.attention import *  # noqa: F403
 from minidl.kernels.cpu.conv import *  # noqa: F403
 from minidl.kernels.cpu.dropout import *  # noqa: F403
 from minidl.kernels.cpu.embedding import *  # noqa: F403
+from minidl.kernels.cpu.image import *  # noqa: F403
 from minidl.kernels.cpu.linear import *  # noqa: F403
 from minidl.kernels.cpu.loss import *  # noqa: F403
 from minidl.kernels.cpu.loss_elements import *  # noqa: F403

@@ -1,8 +1,8 @@
 """Adaptive pooling: windows of unequal size that share an image. Read pool.py first.
 
 One window for a whole image is a sum over numbers that lie side by side, LANES images at a time. Of several windows,
-rows are summed first, by whole vectors, then columns; gradients go the other way. The largest element of a window is
-sought one by one, since the first of equal ones wins.
+rows are summed first, by whole vectors, then columns; gradients go the other way. The largest element of a whole image
+is found first, then its place, both by vectors; that of several windows is sought one by one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels import reference
-from minidl.kernels.cpu.pool_vectors import LANES, fill, run, sum_lanes, sum_rows
+from minidl.kernels.cpu.pool_vectors import LANES, fill, first_lane, largest_lanes, run, sum_lanes, sum_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, fits
 from minidl.kernels.shapes import adaptive_windows
 
@@ -56,6 +56,10 @@ def adaptive_max_pool2d(x, *, output_size):
         return reference.adaptive_max_pool2d(x, output_size=output_size)
     y, images = empty((*x.shape[:2], *output_size)), x.shape[0] * x.shape[1]
     winners = empty(y.shape, INT64)
+    if tuple(output_size) == ONE:
+        run(x.size, largest_whole_images, largest_whole_portions, x.reshape(-1), y.reshape(-1),
+            winners.reshape(-1), images, x.shape[2] * x.shape[3])
+        return y, winners
     rows, columns = _windows(x.shape[2:], output_size)
     run(x.size, largest_images, largest_portions, x.reshape(-1, *x.shape[2:]), rows, columns,
         y.reshape(-1, *output_size), winners.reshape(-1, *output_size), images, 0)
@@ -164,6 +168,40 @@ def mean_grad_portions(g, rows, columns, grad, images, unused, portions):
     for portion in prange(portions):
         mean_grad_images(g, rows, columns, grad, images, unused, images * portion // portions,
                          images * (portion + 1) // portions)
+
+
+@compiled
+def place_of(x, start, size, value):
+    """Where among `size` numbers from x[start] on `value` is found first; it is there."""
+    for place in range(start, start + size - LANES, LANES):
+        lane = first_lane(x, place, value)
+        if lane < LANES:
+            return place + lane - start
+    last = size - LANES  # the last vector ends with the numbers
+    return last + first_lane(x, start + last, value)
+
+
+@compiled
+def largest_whole_images(x, y, winners, images, size, first, last):
+    for image in range(first, last):
+        start = image * size
+        if size >= LANES:
+            y[image] = largest_lanes(x, start, size)
+            winners[image] = place_of(x, start, size, y[image])
+            continue
+        best, winner = x[start], 0
+        for i in range(1, size):
+            value = x[start + i]
+            if value > best or (value != value and best == best):
+                best, winner = value, i
+        y[image], winners[image] = best, winner
+
+
+@compiled_parallel
+def largest_whole_portions(x, y, winners, images, size, portions):
+    for portion in prange(portions):
+        largest_whole_images(x, y, winners, images, size, images * portion // portions,
+                             images * (portion + 1) // portions)
 
 
 @compiled

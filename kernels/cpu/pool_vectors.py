@@ -227,6 +227,42 @@ def sum_rows(typing_context, x, start, length, divisor, y, place):
 
 
 @intrinsic
+def largest_lanes(typing_context, x, start, length):
+    """The largest of `length` numbers from x[start] on, at least LANES; nan if there is one."""
+
+    def generate(context, builder, signature, arguments):
+        data, (start, length) = _data(context, builder, signature.args[0], arguments[0]), arguments[1:]
+        size, place = ir.Constant(_INT, LANES), builder.add(start, builder.sub(length, ir.Constant(_INT, LANES)))
+        best = cgutils.alloca_once_value(builder, _load(builder, data, place, _FLOATS))
+        with cgutils.for_range_slice(builder, start, place, size) as (index, count):
+            builder.store(_larger(builder, _load(builder, data, index, _FLOATS), builder.load(best)), best)
+        lanes = builder.load(best)
+        for half in (8, 4, 2, 1):
+            turned = _shuffle(builder, lanes, lanes, [(lane + half) % LANES for lane in range(LANES)])
+            lanes = _larger(builder, turned, lanes)
+        return builder.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(x, types.intp, types.intp), generate
+
+
+@intrinsic
+def first_lane(typing_context, x, start, value):
+    """The first of LANES numbers from x[start] on that is `value`, or nan where that is nan; LANES if none is."""
+
+    def generate(context, builder, signature, arguments):
+        array, start, value = arguments
+        numbers = _load(builder, _data(context, builder, signature.args[0], array), start, _FLOATS)
+        sought = _splat(builder, value, _FLOATS)
+        both = builder.and_(builder.fcmp_unordered("uno", numbers, numbers),
+                            builder.fcmp_unordered("uno", sought, sought))
+        mask = ir.IntType(LANES)
+        found = builder.bitcast(builder.or_(builder.fcmp_ordered("==", numbers, sought), both), mask)
+        return builder.zext(builder.cttz(found, ir.Constant(ir.IntType(1), 0)), _INT)
+
+    return types.intp(x, types.intp, types.float32), generate
+
+
+@intrinsic
 def fill_lanes(typing_context, x, start, length, value):
     """`value` in `length` numbers from x[start] on, at least LANES."""
 
@@ -296,6 +332,11 @@ def _fresh_lanes(builder, length, last):
     done = builder.mul(builder.sdiv(_add(builder, length, -1), size), size)
     lanes = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
     return builder.icmp_signed(">=", lanes, _splat(builder, builder.sub(done, last), lanes.type))
+
+
+def _larger(builder, value, before):
+    larger = builder.fcmp_ordered(">", value, before)
+    return builder.select(builder.or_(larger, builder.fcmp_unordered("uno", value, value)), value, before)
 
 
 def _won(builder, data, start, column, columns, tap):

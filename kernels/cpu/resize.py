@@ -1,7 +1,8 @@
 """Resizing of images: rows first, by whole vectors, then columns, through a row that stays in the cache.
 
-The outputs that an input pixel goes into lie side by side, along rows and along columns. So gradients are computed
-input by input, as sums over a range of outputs, each number written once. Equal rows of the nearest pixel are copied.
+The outputs that an input pixel goes into lie side by side, along rows and along columns. So a gradient is a sum over a
+few neighbours for each input, and each number is written once; a table says where they begin and what they weigh.
+Equal rows of the nearest pixel are copied.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = ["upsample_bilinear2d", "upsample_bilinear2d_grad", "upsample_nearest2
 SMALL = 2**15  # numbers, below which one thread is faster than two
 PORTIONS = 32  # of the images, for the threads to share
 ZERO, ONE = np.float32(0), np.float32(1)
+NONE = np.float32(-1)  # no weight is below zero
 
 
 def upsample_nearest2d(x, *, size, step, exact):
@@ -32,11 +34,11 @@ def upsample_nearest2d(x, *, size, step, exact):
 def upsample_nearest2d_grad(g, size, *, step, exact):
     if not fits(g):
         return reference.upsample_nearest2d_grad(g, size, step=step, exact=exact)
-    axes = zip(size, g.shape[2:], step)
-    rows, columns = [_ranges(nearest_sources(*axis, exact), axis[0]) for axis in axes]
-    grad = empty((*g.shape[:2], *size))
-    _run(nearest_grad_loop, g.size, _images(g), rows, columns, _images(grad))
-    return grad
+    tables = []
+    for axis in zip(size, g.shape[2:], step):
+        sources = nearest_sources(*axis, exact)
+        tables += _table(axis[0], sources, sources, np.zeros(len(sources), np.float32))
+    return _gradient(g, size, tables)
 
 
 def upsample_bilinear2d(x, *, size, step, align_corners):
@@ -51,13 +53,8 @@ def upsample_bilinear2d(x, *, size, step, align_corners):
 def upsample_bilinear2d_grad(g, size, *, step, align_corners):
     if not fits(g):
         return reference.upsample_bilinear2d_grad(g, size, step=step, align_corners=align_corners)
-    sources = []
-    for axis in zip(size, g.shape[2:], step):
-        low, high, share = linear_sources(*axis, align_corners)
-        sources += [_ranges(low, axis[0]), _ranges(high, axis[0]), share.astype(np.float32)]
-    grad = empty((*g.shape[:2], *size))
-    _run(bilinear_grad_loop, g.size, _images(g), *sources, _images(grad))
-    return grad
+    axes = zip(size, g.shape[2:], step)
+    return _gradient(g, size, [array for axis in axes for array in _table(axis[0], *_blend(*axis, align_corners))])
 
 
 def _images(x):
@@ -69,11 +66,26 @@ def _blend(size, outputs, step, align_corners):
     return low, high, share.astype(np.float32)
 
 
-def _ranges(sources, size):
-    """For every input of an axis, the outputs start..stop whose source it is: (size, 2)."""
+def _table(size, low, high, share):
+    """For every input of an axis its first output, and the weights of that and of its neighbours, (neighbours, size).
+
+    Inputs go into different numbers of outputs: a weight is NONE where an output is not of this input.
+    """
     inputs = np.arange(size)
-    starts, stops = np.searchsorted(sources, inputs), np.searchsorted(sources, inputs, side="right")
-    return np.stack([starts, stops], axis=1)
+    starts, stops = np.searchsorted(high, inputs), np.searchsorted(low, inputs, side="right")
+    count = int((stops - starts).max())
+    starts = np.minimum(starts, len(low) - count)
+    outputs = starts + np.arange(count)[:, None]
+    weights = np.where(low[outputs] == inputs, ONE - share[outputs], ZERO)
+    weights += np.where(high[outputs] == inputs, share[outputs], ZERO)
+    weights[(low[outputs] != inputs) & (high[outputs] != inputs)] = NONE
+    return starts, weights
+
+
+def _gradient(g, size, tables):
+    grad = empty((*g.shape[:2], *size))
+    _run(gradient_loop, g.size, _images(g), *tables, _images(grad))
+    return grad
 
 
 def _run(loop, work, *arguments):
@@ -128,54 +140,6 @@ def nearest_loop(x, rows, columns, y):
 
 
 @compiled
-def sum_ranges(x, ranges, y):
-    for i in range(y.size):
-        total = ZERO
-        for o in range(ranges[i, 0], ranges[i, 1]):
-            total += x[o]
-        y[i] = total
-
-
-@compiled
-def sum_pairs(x, y):
-    for i in range(y.size):
-        y[i] = x[2 * i] + x[2 * i + 1]
-
-
-@compiled
-def all_pairs(ranges, outputs):
-    """Whether each input goes into two outputs, as in an enlargement by two."""
-    if 2 * len(ranges) != outputs:
-        return False
-    for i in range(len(ranges)):
-        if ranges[i, 0] != 2 * i or ranges[i, 1] != 2 * i + 2:
-            return False
-    return True
-
-
-@compiled
-def nearest_grad_images(first, last, g, rows, columns, grad):
-    outputs = g.shape[2]
-    total, pairs = np.empty(outputs, np.float32), all_pairs(columns, outputs)
-    for image in range(first, last):
-        for row in range(len(rows)):
-            total[:] = ZERO
-            for o in range(rows[row, 0], rows[row, 1]):
-                add_scaled(g[image, o], ONE, total)
-            if pairs:
-                sum_pairs(total, grad[image, row])
-            else:
-                sum_ranges(total, columns, grad[image, row])
-
-
-@compiled_parallel
-def nearest_grad_loop(g, rows, columns, grad):
-    portions = min(len(g), PORTIONS)
-    for portion in prange(portions):
-        nearest_grad_images(len(g) * portion // portions, len(g) * (portion + 1) // portions, g, rows, columns, grad)
-
-
-@compiled
 def bilinear_images(first, last, x, low_rows, high_rows, row_shares, low, high, shares, y):
     blended = np.empty(x.shape[2], np.float32)
     for image in range(first, last):
@@ -193,33 +157,50 @@ def bilinear_loop(x, low_rows, high_rows, row_shares, low, high, shares, y):
 
 
 @compiled
-def sum_blends(x, low, high, shares, y):
-    """For every input: what its outputs as the lower, and those as the higher of two, owe to it."""
+def add_neighbours(x, starts, ahead, weights, y):
+    """Add to every input what it owes to the output that is `ahead` of its first one."""
     for i in range(y.size):
-        total = ZERO
-        for o in range(low[i, 0], low[i, 1]):
-            total += x[o] * (ONE - shares[o])
-        for o in range(high[i, 0], high[i, 1]):
-            total += x[o] * shares[o]
-        y[i] = total
+        weight = weights[i]
+        y[i] += ZERO if weight < ZERO else x[starts[i] + ahead] * weight
 
 
 @compiled
-def bilinear_grad_images(first, last, g, low_rows, high_rows, row_shares, low, high, shares, grad):
-    total = np.empty(g.shape[2], np.float32)
+def add_pairs(x, y):
+    for i in range(y.size):
+        y[i] = x[2 * i] + x[2 * i + 1]
+
+
+@compiled
+def all_pairs(starts, weights, outputs):
+    """Whether every input goes as it is into two outputs of its own: the nearest pixel, enlarged by two."""
+    if len(weights) != 2 or outputs != 2 * len(starts):
+        return False
+    for i in range(len(starts)):
+        if starts[i] != 2 * i or weights[0, i] != ONE or weights[1, i] != ONE:
+            return False
+    return True
+
+
+@compiled
+def gradient_images(first, last, g, row_starts, row_weights, starts, weights, grad):
+    total, pairs = np.empty(g.shape[2], np.float32), all_pairs(starts, weights, g.shape[2])
     for image in range(first, last):
-        for row in range(len(low_rows)):
+        for row in range(len(row_starts)):
             total[:] = ZERO
-            for o in range(low_rows[row, 0], low_rows[row, 1]):
-                add_scaled(g[image, o], ONE - row_shares[o], total)
-            for o in range(high_rows[row, 0], high_rows[row, 1]):
-                add_scaled(g[image, o], row_shares[o], total)
-            sum_blends(total, low, high, shares, grad[image, row])
+            for ahead in range(len(row_weights)):
+                if row_weights[ahead, row] >= ZERO:
+                    add_scaled(g[image, row_starts[row] + ahead], row_weights[ahead, row], total)
+            if pairs:
+                add_pairs(total, grad[image, row])
+                continue
+            grad[image, row] = ZERO
+            for ahead in range(len(weights)):
+                add_neighbours(total, starts, ahead, weights[ahead], grad[image, row])
 
 
 @compiled_parallel
-def bilinear_grad_loop(g, low_rows, high_rows, row_shares, low, high, shares, grad):
+def gradient_loop(g, row_starts, row_weights, starts, weights, grad):
     portions = min(len(g), PORTIONS)
     for portion in prange(portions):
-        bilinear_grad_images(len(g) * portion // portions, len(g) * (portion + 1) // portions, g, low_rows, high_rows,
-                             row_shares, low, high, shares, grad)
+        gradient_images(len(g) * portion // portions, len(g) * (portion + 1) // portions, g, row_starts, row_weights,
+                        starts, weights, grad)

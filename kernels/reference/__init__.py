@@ -8,6 +8,7 @@ from minidl.kernels.reference.attention import *  # noqa: F403
 from minidl.kernels.reference.conv import *  # noqa: F403
 from minidl.kernels.reference.dropout import *  # noqa: F403
 from minidl.kernels.reference.embedding import *  # noqa: F403
+from minidl.kernels.reference.image import *  # noqa: F403
 from minidl.kernels.reference.linear import *  # noqa: F403
 from minidl.kernels.reference.loss import *  # noqa: F403
 from minidl.kernels.reference.loss_regression import *  # noqa: F403

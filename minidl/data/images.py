@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl import kernels
 from minidl.data.labelled import LabelledDataset
-from minidl.data.transforms import is_random_transform
+from minidl.data.transforms import Normalize, is_random_transform
 from minidl.errors import ShapeError
 
 
@@ -54,12 +55,14 @@ class ImageDataset(LabelledDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         index = operator.index(index)
-        image = _to_float(self.images[index])
+        image = kernels.scale_bytes(self.images[index])
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
 
     def __getitems__(self, indices: np.ndarray) -> tuple[Any, np.ndarray]:
         """The batch at `indices`: (float32 images (N, C, H, W), int64 labels (N,))."""
-        images = _to_float(self.images[indices])
+        if type(self.transform) is Normalize:
+            return self.transform.of_bytes(self.images[indices]), self.labels[indices]
+        images = kernels.scale_bytes(self.images[indices])
         if self.transform is not None:
             if getattr(self.transform, "batched", False):
                 images = self.transform(images)
@@ -69,7 +72,7 @@ class ImageDataset(LabelledDataset):
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All images as float32 (N, C, H, W) in [0, 1], without the transform, and all labels int64 (N,)."""
-        return _to_float(self.images), self.labels
+        return kernels.scale_bytes(self.images), self.labels
 
     def select(self, indices: Any) -> ImageDataset:
         """The images at `indices`, as a data set with the same names and the same transform."""
@@ -82,9 +85,3 @@ class ImageDataset(LabelledDataset):
         size = "x".join(map(str, self.images.shape[1:]))
         part = "" if self.complete else ", a part"
         return f"ImageDataset({self.name}: {len(self):,} images {size}{part}, from {self.source or 'memory'})"
-
-
-def _to_float(images: np.ndarray) -> np.ndarray:
-    converted = images.astype(np.float32)
-    converted /= np.float32(255)
-    return converted

@@ -1,4 +1,4 @@
-"""Preparing and augmenting images: NumPy functions on a batch (N, C, H, W) or on one image (C, H, W).
+"""Preparing and augmenting images, as arrays: a batch (N, C, H, W) or one image (C, H, W).
 
 Every transform is a callable with two attributes: `random` (does it draw? then the input is augmented and features
 of it must not be cached) and `batched` (does it take a whole batch at once?). Each image of a batch gets a draw of
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl import kernels
 from minidl.data.randomness import augmentation_generator, check_generator
 from minidl.errors import ShapeError
 
@@ -74,21 +75,32 @@ class Compose(Transform):
         return f"Compose({self.transforms})"
 
 
-class RandomHorizontalFlip(RandomTransform):
-    """Mirror each image left to right with probability `p`."""
+class RandomFlip(RandomTransform):
+    """What both flips share: which images are mirrored is drawn with probability `p`."""
+
+    vertical = False
 
     def __init__(self, p: float = 0.5, generator: np.random.Generator | None = None):
         super().__init__(generator)
         if not 0.0 <= p <= 1.0:
-            raise ValueError(f"RandomHorizontalFlip: p is a probability, got {p}")
+            raise ValueError(f"{type(self).__name__}: p is a probability, got {p}")
         self.p = p
 
     def augment(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        mirrored = generator.random(len(images)) < self.p
-        return np.where(mirrored[:, None, None, None], images[..., ::-1], images)
+        return kernels.flip_images(images, generator.random(len(images)) < self.p, vertical=self.vertical)
 
     def __repr__(self) -> str:
-        return f"RandomHorizontalFlip(p={self.p})"
+        return f"{type(self).__name__}(p={self.p})"
+
+
+class RandomHorizontalFlip(RandomFlip):
+    """Mirror each image left to right with probability `p`."""
+
+
+class RandomVerticalFlip(RandomFlip):
+    """Mirror each image top to bottom with probability `p`."""
+
+    vertical = True
 
 
 class RandomCrop(RandomTransform):
@@ -107,15 +119,12 @@ class RandomCrop(RandomTransform):
             raise ValueError(f"RandomCrop: size must be positive and padding not negative, got {size} and {padding}")
 
     def augment(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        edge = (self.padding, self.padding)
-        padded = np.pad(images, ((0, 0), (0, 0), edge, edge), constant_values=self.fill)
-        spare = np.subtract(padded.shape[2:], self.size)
+        spare = np.array(images.shape[2:]) + 2 * self.padding - self.size
         if (spare < 0).any():
             raise ShapeError(f"RandomCrop: a window of {self.size} does not fit images of {images.shape[2:]} padded by "
                              f"{self.padding}; pad more or crop less")
         top, left = generator.integers(0, spare[:, None] + 1, size=(2, len(images)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.size, axis=(2, 3))  # N, C, places, h, w
-        return windows[np.arange(len(images)), :, top, left]  # N, C, h, w
+        return kernels.crop_images(images, top, left, size=self.size, padding=self.padding, fill=self.fill)
 
     def __repr__(self) -> str:
         return f"RandomCrop(size={self.size}, padding={self.padding})"
@@ -194,7 +203,12 @@ class Normalize(Transform):
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         batch = _as_batch(images, "Normalize")
+        _check_float(batch, "Normalize")
         return _scaled(batch, self.mean, self.std, "Normalize").reshape(np.shape(images))
+
+    def of_bytes(self, images: np.ndarray) -> np.ndarray:
+        """What this makes of images / 255, for images uint8 (N, C, H, W), without writing those in between."""
+        return _scaled(images, self.mean, self.std, "Normalize")
 
     def __repr__(self) -> str:
         return f"Normalize(mean={self.mean.tolist()}, std={self.std.tolist()})"
@@ -234,6 +248,7 @@ class Standardize(Transform):
         if samples.ndim not in (self.ndim, self.ndim - 1):
             raise ShapeError(f"Standardize: fitted on {self.ndim} axes, so it takes a batch of {self.ndim} axes or one "
                              f"sample of {self.ndim - 1}; got shape {samples.shape}")
+        _check_float(samples, "Standardize")
         batch = samples if samples.ndim == self.ndim else samples[None]
         return _scaled(batch, self.mean, self.std, "Standardize").reshape(samples.shape)
 
@@ -281,12 +296,10 @@ def _check_float(samples: np.ndarray, name: str) -> None:
 
 
 def _scaled(batch: np.ndarray, mean: np.ndarray, std: np.ndarray, name: str) -> np.ndarray:
-    """(batch - mean) / std with mean and std (C,) or (1,) along axis 1, in the batch's own dtype."""
-    _check_float(batch, name)
+    """(batch - mean) / std with mean and std (C,) or (1,) along axis 1, in its dtype, or of bytes in float32."""
     channels = batch.shape[1]
     if len(mean) not in (1, channels) or len(std) not in (1, channels):
         raise ShapeError(f"{name}: the data has {channels} channels, mean has {len(mean)} numbers and std {len(std)}")
-    column = (-1,) + (1,) * (batch.ndim - 2)  # C, 1, 1
-    scaled = batch - mean.astype(batch.dtype).reshape(column)
-    scaled /= std.astype(batch.dtype).reshape(column)
-    return scaled
+    dtype = np.float32 if batch.dtype == np.uint8 else batch.dtype
+    mean, std = [np.broadcast_to(vector, channels).astype(dtype) for vector in (mean, std)]
+    return kernels.normalize_images(batch, mean, std)
