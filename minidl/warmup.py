@@ -67,6 +67,7 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _both_ways, (layer, (images * side, 64))
         yield _cross_entropy, (images * side, 64)
         yield _look_up, (images * side, 64)
+        yield _attend, (images, side)
     for layer in SEQUENCES:
         yield _through_time, (layer, (8, 4, 16))
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:
@@ -95,6 +96,11 @@ def _cross_entropy(rows: int, classes: int) -> None:
 
 def _look_up(rows: int, width: int) -> None:
     y = functional.embedding(Tensor(np.zeros(rows, np.int64)), _input((10, width)))
+    y.backward(Tensor(np.ones(y.shape, np.float32)))
+
+
+def _attend(samples: int, length: int) -> None:
+    y = functional.packed_attention(_input((samples, length, 192)), num_heads=2)
     y.backward(Tensor(np.ones(y.shape, np.float32)))
 
 

@@ -36,6 +36,11 @@ ARGUMENTS = {  # for each layer of minidl.nn, arguments that are not its default
     "RNNCell": (3, 4, False, "relu"), "ReLU": (True,), "ReLU6": (True,), "SELU": (True,),
     "Sequential": (nn.Linear(2, 3), nn.Tanh()), "SiLU": (True,), "Sigmoid": (), "SmoothL1Loss": {"beta": 0.5},
     "Softmax": (-1,), "Softplus": (2.0, 10.0), "Tanh": (), "Unflatten": (1, (2, 3)),
+    "LearnedPosition": (6, 9, False),
+    "MultiheadAttention": {"embed_dim": 8, "num_heads": 2, "bias": False, "kdim": 4, "batch_first": True},
+    "SinusoidalPosition": (6, 9, False),
+    "TransformerEncoder": (nn.TransformerEncoderLayer(8, 2, 12, bias=False), 2, nn.LayerNorm(8, 1e-3), False, False),
+    "TransformerEncoderLayer": (8, 2, 12, 0.2, "gelu", 1e-3, True, True, False),
     "Upsample": {"scale_factor": 2.0, "mode": "bilinear", "align_corners": True},
 }
 

@@ -14,8 +14,28 @@ from numba import prange
 
 from minidl.kernels import reference
 from minidl.kernels.cpu.attention_blocks import (
-    BOOLEANS, COLUMNS, FAR, INFINITY, NO_MASK, NUMBERS, ROW, add_mask, copy_rows, drop, fill, hide_later, lines,
-    matrix_at, pack_panel, padded, part, product, room, row_keys, taken, write_rows,
+    BOOLEANS,
+    COLUMNS,
+    FAR,
+    INFINITY,
+    NO_MASK,
+    NUMBERS,
+    ROW,
+    add_mask,
+    copy_rows,
+    drop,
+    fill,
+    hide_later,
+    lines,
+    matrix_at,
+    pack_panel,
+    padded,
+    part,
+    product,
+    room,
+    row_keys,
+    taken,
+    write_rows,
 )
 from minidl.kernels.cpu.attention_grad import backward, backward_serial
 from minidl.kernels.cpu.exponential import exp
@@ -25,7 +45,7 @@ __all__ = ["attention", "attention_grad"]
 
 BLOCK = 128  # keys whose scores are held at a time
 PIECE = 512  # queries of a head that one task takes, at most
-SMALL = 1 << 17  # products of query and key, below which one thread is faster than two
+SMALL = 1 << 20  # multiplications of queries with keys, below which one thread is faster than two
 
 
 def attention(output, query, key, value, mask, causal, scale, p, seed):
@@ -57,7 +77,7 @@ def attention_grad(grad_query, grad_key, grad_value, g, query, key, value, outpu
 
 
 def _run(loop, serial, query, key, arguments):
-    if query.size * key.shape[1] < SMALL * 8:
+    if query.size * key.shape[1] < SMALL:
         serial(*arguments)
     else:
         parallel(loop, *arguments)

@@ -12,8 +12,25 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels.cpu.attention_blocks import (
-    COLUMNS, FAR, INFINITY, NO_MASK, ROW, add_mask, copy_rows, fill, hide_later, kept, matrix_at, pack_panel, padded,
-    part, product, room, row_keys, taken, write_rows,
+    COLUMNS,
+    FAR,
+    INFINITY,
+    NO_MASK,
+    ROW,
+    add_mask,
+    copy_rows,
+    fill,
+    hide_later,
+    kept,
+    matrix_at,
+    pack_panel,
+    padded,
+    part,
+    product,
+    room,
+    row_keys,
+    taken,
+    write_rows,
 )
 from minidl.kernels.cpu.exponential import exp
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel

@@ -7,6 +7,7 @@ from minidl.nn.activation import (
     ELU, GELU, SELU, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Softplus,
     Tanh,
 )
+from minidl.nn.attention import KeyValueCache, MultiheadAttention
 from minidl.nn.cells import GRUCell, LSTMCell, RNNCell
 from minidl.nn.container import ModuleDict, ModuleList, Sequential
 from minidl.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
@@ -22,19 +23,21 @@ from minidl.nn.pool import (
     AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d, AvgPool1d, AvgPool2d, MaxPool1d,
     MaxPool2d,
 )
+from minidl.nn.position import LearnedPosition, SinusoidalPosition
 from minidl.nn.recurrent import GRU, LSTM, RNN
 from minidl.nn.resize import Upsample
 from minidl.nn.sequence_loss import MaskedCrossEntropyLoss
 from minidl.nn.shape import Flatten, Unflatten
+from minidl.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 
 __all__ = [
-    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AvgPool1d",
-    "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv1d", "Conv2d",
-    "ConvTranspose1d", "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU",
-    "Embedding", "Flatten", "GELU", "GRU", "GRUCell", "GroupNorm", "HuberLoss", "Identity", "KLDivLoss", "L1Loss",
-    "LSTM", "LSTMCell", "LayerNorm", "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss",
-    "MaskedCrossEntropyLoss", "MaxPool1d", "MaxPool2d", "Mish", "Module", "ModuleDict", "ModuleList", "NLLLoss",
-    "PReLU", "Parameter",
-    "RNN", "RNNCell", "ReLU", "ReLU6", "SELU", "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus",
-    "Tanh", "Unflatten", "Upsample", "functional", "init", "utils",
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AvgPool1d", "AvgPool2d",
+    "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv1d", "Conv2d", "ConvTranspose1d",
+    "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU", "Embedding", "Flatten", "GELU", "GRU",
+    "GRUCell", "GroupNorm", "HuberLoss", "Identity", "KLDivLoss", "KeyValueCache", "L1Loss", "LSTM", "LSTMCell",
+    "LayerNorm", "LeakyReLU", "LearnedPosition", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss",
+    "MaskedCrossEntropyLoss", "MaxPool1d", "MaxPool2d", "Mish", "Module", "ModuleDict", "ModuleList",
+    "MultiheadAttention", "NLLLoss", "PReLU", "Parameter", "RNN", "RNNCell", "ReLU", "ReLU6", "SELU", "Sequential",
+    "SiLU", "Sigmoid", "SinusoidalPosition", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "TransformerEncoder",
+    "TransformerEncoderLayer", "Unflatten", "Upsample", "functional", "init", "utils",
 ]

@@ -20,7 +20,8 @@ def output_shapes(model: Any, input_shape: tuple[int, ...]) -> dict[str, tuple[i
     before = [(module, module._mode, vars(module).pop("_forward_hooks", None)) for module in model.modules()]
     for path, module in model.named_modules():
         def note(module: Any, inputs: Any, output: Any, path: str = path) -> None:
-            output = output[0] if isinstance(output, tuple) and output else output
+            if isinstance(output, tuple) and output:  # the output proper comes first, attention weights second
+                output = output[0]
             if isinstance(output, Tensor):
                 shapes[path] = output.shape
         module.register_forward_hook(note)
