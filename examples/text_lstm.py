@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 import minidl
@@ -23,14 +24,15 @@ from minidl.models import RecurrentClassifier
 from minidl.train import F1, BestWeights, Trainer, accuracy
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--quick", action="store_true", help="two epochs on a part of the texts")
+parser.add_argument("--quick", action="store_true", help="four epochs on a part of the texts, small batches")
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--seeds", type=int, default=1)
+parser.add_argument("--labels", type=int, help="train on so many labelled texts only (default: all)")
 parser.add_argument("--vectors", type=Path, help="folder that word2vec.py wrote (default: run it now)")
 parser.add_argument("--output", type=Path, default=Path("runs/text_lstm"))
 options = parser.parse_args()
 options.output.mkdir(parents=True, exist_ok=True)
-epochs, seeds = (2, 1) if options.quick else (options.epochs, options.seeds)
+epochs, seeds, size = (4, 1, 16) if options.quick else (options.epochs, options.seeds, 50)
 
 # %% Word vectors: word2vec.py learns them from the training texts, without labels
 folder = options.vectors or options.output / "word2vec"
@@ -51,7 +53,7 @@ def batches(texts, size: int, shuffle: bool) -> DataLoader:
 def run(parts, recurrent: str, start: str, seed: int) -> dict:
     """Train one network and measure it."""
     minidl.seed(seed)
-    train, validation, test = (batches(part, 50 if number == 0 else 256, number == 0)
+    train, validation, test = (batches(part, size if number == 0 else 256, number == 0)
                                for number, part in enumerate(parts))
     model = RecurrentClassifier(len(tokenizer), 2, vectors.shape[1], 100, recurrent=recurrent, pool="max")
     if start == "word2vec":
@@ -71,6 +73,8 @@ results = []
 bar = tqdm(total=8 * seeds, unit="run")
 for load in (rt_polarity, sms_spam):
     parts = [load(part) for part in ("train", "validation", "test")]
+    if options.labels:
+        parts[0] = parts[0].balanced(min(1.0, options.labels / len(parts[0])), np.random.default_rng(0))
     if options.quick:
         parts = [part.select(np.arange(0, len(part), -(-len(part) // 800))) for part in parts]
     for recurrent in ("lstm", "gru"):
@@ -93,3 +97,17 @@ for first in results[::seeds]:
         cells.append(f"{mean(values):.2%}" + (f" ± {stdev(values):.2%}" if len(values) > 1 else ""))
     print(f"| {first['data']} | {first['recurrent'].upper()} | {first['start']} | {' | '.join(cells)} | "
           f"{mean(row['seconds'] for row in rows):.0f} |")
+
+# %% The picture: accuracy on the validation part after each epoch
+figure = Figure(figsize=(9, 3.5), layout="constrained")
+for axes, name in zip(figure.subplots(1, 2), ("rt_polarity", "sms_spam")):
+    for recurrent, colour in (("lstm", "tab:blue"), ("gru", "tab:orange")):
+        for start, style in (("random", ":"), ("word2vec", "-")):
+            curves = [row["validation"] for row in results
+                      if (row["data"], row["recurrent"], row["start"]) == (name, recurrent, start)]
+            axes.plot(range(1, epochs + 1), np.mean(curves, axis=0), style, color=colour, marker=".",
+                      label=f"{recurrent.upper()}, {start} vectors")
+    axes.set(title=name, xlabel="epoch", ylabel="validation accuracy")
+    axes.grid(alpha=0.3)
+axes.legend()
+figure.savefig(options.output / "curves.png")

@@ -56,6 +56,16 @@ def test_product_of_operands_in_either_order(shape, a_transposed, b_transposed):
     assert_product(gemm(a, b), a, b)
 
 
+@pytest.mark.parametrize("shape", SHAPES[:5], ids=str)
+def test_product_of_columns_of_wider_matrices(shape):
+    m, n, k = shape
+    a, b = operand(0, m, k + 5)[:, 2:k + 2], operand(1, k, n + 40)[:, 40:]
+    assert np.shares_memory(gemm_module.flat(a)[0], a) and np.shares_memory(gemm_module.flat(b.T)[0], b)
+    assert_product(gemm(a, b), a, b)
+    a, b = operand(0, k, m + 5)[:, 5:].T, operand(1, n, k + 1)[:, :k].T
+    assert_product(gemm(a, b), a, b)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(2, 60), st.integers(2, 80), st.integers(1, 90), st.booleans(), st.booleans())
 def test_any_small_shape(m, n, k, a_transposed, b_transposed):

@@ -212,6 +212,20 @@ def test_byte_pairs_there_and_back(byte_pairs, text):
     assert byte_pairs.decode(byte_pairs.encode(text), skip_special_tokens=False) == text
 
 
+@pytest.fixture(scope="module")
+def pieces():
+    pytest.importorskip("tokenizers")
+    return WordPieceTokenizer.train(SENTENCES * 3, vocab_size=26)
+
+
+@settings(max_examples=40, deadline=None)
+@given(chosen=st.lists(st.sampled_from(" ".join(SENTENCES).split()), max_size=12))
+def test_pieces_there_and_back(pieces, chosen):
+    text = " ".join(chosen)
+    assert pieces.decode(pieces.encode(text)) == text
+    assert pieces.encode(text.upper()) == pieces.encode(text)
+
+
 def test_trained_subwords(library, tmp_path, byte_pairs):
     assert len(byte_pairs) == 268 and byte_pairs.pad_id == 0 and byte_pairs.token_to_id("<|endoftext|>") == 1
     pieces = WordPieceTokenizer.train(iter(SENTENCES * 3), vocab_size=60)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu.runtime import compiled_parallel, fits, parallel
+from minidl.kernels.cpu.runtime import FLOAT32, compiled_parallel, fits, parallel
 from minidl.kernels.reference import embedding as reference
 
 __all__ = ["embedding_grad"]
@@ -23,6 +23,8 @@ def embedding_grad_loop(g, indices, grad):
 
 
 def embedding_grad(g, indices, num_embeddings, padding_idx=None):
+    if g.dtype == FLOAT32:
+        g = np.ascontiguousarray(g)  # of sequences read time step by time step it comes as a view
     whole = type(indices) is np.ndarray and indices.dtype == np.int64 and indices.flags.carray
     if not (whole and fits(g)) or indices.min() < 0 or indices.max() >= num_embeddings:
         return reference.embedding_grad(g, indices, num_embeddings, padding_idx)

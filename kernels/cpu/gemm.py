@@ -13,6 +13,7 @@ import math
 
 import numba
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minidl.kernels.cpu.blas import small_products
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, multiply_tile
@@ -229,6 +230,13 @@ def flat(x: np.ndarray) -> tuple[np.ndarray, int, int]:
     turned = x.swapaxes(-1, -2)
     if turned.flags.carray:
         return turned.reshape(-1), 1, rows
+    for part, by_rows in ((x, True), (turned, False)):  # columns of a wider matrix, or those of its transpose
+        distance, step = part.strides[-2:]
+        apart = step == x.itemsize and distance >= part.shape[1] * step and not distance % step
+        if x.ndim == 2 and apart and x.flags.writeable and x.flags.aligned:
+            distance //= step
+            numbers = as_strided(part, ((part.shape[0] - 1) * distance + part.shape[1],), (step,))
+            return (numbers, distance, 1) if by_rows else (numbers, 1, distance)
     return x.copy().reshape(-1), columns, 1
 
 

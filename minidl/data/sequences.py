@@ -43,7 +43,8 @@ class SequenceDataset(Dataset):
 
     sequences: lists or arrays of integers, none of them empty; T is the longest of a batch, shorter ones are filled up
         with `padding_value`. Item i alone is (ids (T,), length, label).
-    labels: an array (N, ...), or None, then batches are [ids, lengths].
+    labels: an array (N, ...), or None, then batches are [ids, lengths]. (`Trainer.predict` leaves out the last part of
+        a batch as its target: give it any labels.)
     max_length: longer sequences lose their end.
     `lengths` (N,) are the lengths, as a `BucketBatchSampler` wants them.
     Raises ValueError for an empty sequence, TypeError for ids that are no integers, ShapeError if there is not one

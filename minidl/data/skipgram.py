@@ -17,7 +17,7 @@ from minidl.tensor import Tensor
 
 
 class SkipGrams:
-    """Batches (center (B,), words (B, 1 + negatives)) of word ids: words[:, 0] stands near the center, others are drawn.
+    """Batches (center (B,), words (B, 1 + negatives)) of word ids: words[:, 0] stands near the center, others not.
 
     sequences: the ids of each sentence. num_tokens: the size of the vocabulary.
     window: the largest distance; for each center a window from 1 to it is drawn, so that near words come more often.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import ShapeError
+from minidl.kernels.memory import empty
 from minidl.ops.dims import one_dim, takes_axis
 from minidl.tensor import Tensor, as_array, differentiable
 
@@ -52,6 +53,8 @@ def getitem(x, /, index):
     shape = x.shape
 
     def grad_x(g):
+        if type(index) is slice and index.step in (None, 1):
+            return _between_zeros(g, shape, index)
         grad = np.zeros(shape, g.dtype)
         if can_repeat(index):
             np.add.at(grad, index, g)
@@ -60,6 +63,15 @@ def getitem(x, /, index):
         return grad
 
     return y, (grad_x,)
+
+
+def _between_zeros(g: Any, shape: tuple[int, ...], rows: slice) -> Any:
+    """An array of `shape` with g in its `rows` and zeros before and behind, in memory that is used again."""
+    grad = empty(shape, g.dtype)
+    first, last, _ = rows.indices(shape[0])
+    last = max(first, last)
+    grad[:first], grad[first:last], grad[last:] = 0, g, 0
+    return grad
 
 
 def checked_indices(name: str, index: Any, dim: int, shape: tuple[int, ...]) -> Any:
