@@ -1,4 +1,4 @@
-"""`ops`: pooling, normalisation, softmax, activations and optimisers, forward and gradient each on its own.
+"""`ops`: pooling, normalisation, softmax, attention, activations and optimisers, forward and gradient each on its own.
 
 Each case is one line of source that runs under minidl and PyTorch alike. Forward: recorded, as in training. Gradient:
 `backward` from the result to the leaves; the forward pass before it is not timed.
@@ -30,6 +30,14 @@ def _batch_norm(F: Any, x: Any, weight: Any, bias: Any) -> Any:
     return F.batch_norm(x, None, None, weight, bias, training=True)
 
 
+def _attention(F: Any, q: Any, k: Any, v: Any) -> Any:
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def _causal_attention(F: Any, q: Any, k: Any, v: Any) -> Any:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
 IMAGES, SMALL = (16, 64, 56, 56), (64, 32, 26, 26)
 CASES = (
     Case("max_pool2d 2x2", lambda F, x: F.max_pool2d(x, 2), (IMAGES,)),
@@ -45,6 +53,12 @@ CASES = (
     Case("log_softmax", lambda F, x: F.log_softmax(x, -1), ((256, 1000),)),
     Case("cross_entropy", lambda F, x, y: F.cross_entropy(x, y), ((64, 10),), classes=(64,)),
     Case("cross_entropy", lambda F, x, y: F.cross_entropy(x, y), ((256, 1000),), classes=(256,), quick=True),
+    Case("causal attention", _causal_attention, ((12, 4, 64, 32),) * 3, quick=True),
+    Case("attention", _attention, ((16, 12, 64, 32),) * 3),
+    Case("attention", _attention, ((2, 8, 512, 64),) * 3),
+    Case("causal attention", _causal_attention, ((2, 8, 512, 64),) * 3),
+    Case("attention", _attention, ((1, 8, 2048, 64),) * 3),
+    Case("causal attention", _causal_attention, ((1, 8, 2048, 64),) * 3),
     Case("relu", lambda F, x: F.relu(x), (IMAGES,)),
     Case("relu", lambda F, x: F.relu(x), (SMALL,), quick=True),
     Case("gelu", lambda F, x: F.gelu(x), (SMALL,), quick=True),

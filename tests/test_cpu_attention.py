@@ -152,6 +152,16 @@ def test_other_arrays_take_the_reference(change):
         np.testing.assert_allclose(ours[name], expected[name], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [lambda x: x[::-1, ::-1], lambda x: x[:, ::-1].T[::-1].T, lambda x: x.T.copy().T,
+                                    lambda x: np.broadcast_to(x[:, :1], x.shape), lambda x: np.asarray(x[0, 0])],
+                         ids=["reversed", "twice", "turned", "broadcast", "scalar"])
+@pytest.mark.parametrize("booleans", [True, False], ids=["booleans", "numbers"])
+def test_masks_of_any_layout(change, booleans):
+    problem = Problem(2, 2, 40, 50, 16, 16, mask="pairs", booleans=booleans)
+    problem.mask = change(problem.mask)
+    problem.check()
+
+
 def test_a_broadcast_key_is_read_once_for_all_samples():
     problem = Problem(3, 2, 30, 40, 16, 16)
     problem.key = np.broadcast_to(problem.key[:1], problem.key.shape)

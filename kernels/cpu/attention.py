@@ -86,14 +86,20 @@ def _run(loop, serial, query, key, arguments):
 def _suited(*arrays) -> bool:
     """Whether the loops take these arrays (N, T, H, E): float32, the numbers of a row side by side."""
     for x in arrays:
-        if (type(x) is not np.ndarray or x.dtype != FLOAT32 or not x.size or not x.flags.aligned
-                or x.strides[3] != 4 or min(x.strides) < 0 or any(distance % 4 for distance in x.strides)):
+        if type(x) is not np.ndarray or x.dtype != FLOAT32 or not x.size:
+            return False
+        sample, row, head, step = x.strides
+        together = sample | row | head  # negative if one of them is, a multiple of 4 if all are
+        if step != 4 or together < 0 or together & 3 or not x.flags.aligned:
             return False
     return True
 
 
 def _mask_suits(mask) -> bool:
-    return mask is None or type(mask) is np.ndarray and mask.dtype in (FLOAT32, np.bool_) and mask.flags.aligned
+    if mask is None:
+        return True
+    return (type(mask) is np.ndarray and mask.dtype in (FLOAT32, np.bool_) and mask.flags.aligned
+            and all(distance >= 0 and distance % mask.itemsize == 0 for distance in mask.strides))
 
 
 def _ahead(causal) -> int:
