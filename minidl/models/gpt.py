@@ -19,22 +19,6 @@ from minidl.nn import init
 from minidl.tensor import Tensor, no_grad
 
 
-class KeyValueCache:
-    """Keys and values of the tokens read so far, for each layer (N, block_size, D); `length` of them are filled."""
-
-    def __init__(self, layers: int, shape: tuple[int, int, int], dtype: Any = np.float32):
-        self.keys = [np.empty(shape, dtype) for _ in range(layers)]
-        self.values = [np.empty(shape, dtype) for _ in range(layers)]
-        self.length = 0
-
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Put what a layer computed for new tokens behind the old, and return all of it, (N, length + T, D)."""
-        end = self.length + key.shape[1]
-        self.keys[layer][:, self.length:end] = key.array
-        self.values[layer][:, self.length:end] = value.array
-        return Tensor(self.keys[layer][:, :end]), Tensor(self.values[layer][:, :end])
-
-
 @transfer.register
 class CausalSelfAttention(nn.Module):
     """Each token asks those before it, and itself, for what they know; (N, T, D) to (N, T, D)."""
@@ -47,16 +31,15 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = nn.Linear(n_embd, n_embd, bias=bias)
         self.resid_dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, cache: nn.KeyValueCache | None = None) -> Tensor:
         qkv = self.c_attn(x)  # N, T, 3 D
         if cache is None:
             dropout = self.dropout if self.training else 0.0
             y = F.packed_attention(qkv, None, num_heads=self.n_head, dropout_p=dropout, is_causal=True)
         else:
-            query, key, value = qkv.split(self.n_embd, dim=-1)
-            key, value = cache.extend(layer, key, value)
-            y = F.multi_head_attention(query, key, value, None, num_heads=self.n_head, is_causal=True,
-                                       past=cache.length)
+            past, (query, key, value) = cache.length, qkv.split(self.n_embd, dim=-1)
+            key, value = cache.append(key, value)
+            y = F.multi_head_attention(query, key, value, None, num_heads=self.n_head, is_causal=True, past=past)
         return self.resid_dropout(self.c_proj(y))
 
 
@@ -88,8 +71,8 @@ class GPTBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(n_embd, bias=bias)
         self.mlp = GPTMLP(n_embd, dropout, bias)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None, layer: int = 0) -> Tensor:
-        x = x + self.attn(self.ln_1(x), cache, layer)
+    def forward(self, x: Tensor, cache: nn.KeyValueCache | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -122,12 +105,15 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 init.zeros_(module.bias)
 
-    def forward(self, ids: Any, cache: KeyValueCache | None = None) -> Tensor:
-        """cache: of `new_cache`; ids then are what follows on what it holds, and their keys and values are added."""
+    def forward(self, ids: Any, cache: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """cache: of `new_cache`; ids then are what follows on what it holds, and their keys and values are added.
+
+        What is kept has no gradient, so this is for use under `no_grad`.
+        """
         ids = ids.array if isinstance(ids, Tensor) else np.asarray(ids)
         if ids.ndim != 2 or not ids.size:
             raise ShapeError(f"token ids (N, T) are needed, N texts of T tokens, these have shape {ids.shape}")
-        start = 0 if cache is None else cache.length
+        start = 0 if cache is None else cache[0].length
         end = start + ids.shape[1]
         if end > self.block_size:
             before = f" after the {start} in the cache" if start else ""
@@ -135,16 +121,16 @@ class GPT(nn.Module):
                              f"{self.block_size} rows (block_size); cut the texts to {self.block_size} tokens")
         x = self.drop(self.wte(ids) + self.wpe(np.arange(start, end)))  # N, T, D
         for layer, block in enumerate(self.h):
-            x = block(x, cache, layer)
+            x = block(x, None if cache is None else cache[layer])
         if cache is not None:
-            cache.length = end
             x = x[:, -1:]
         x = self.ln_f(x)
         return F.linear(x, self.wte.weight) if self.lm_head is None else self.lm_head(x)
 
-    def new_cache(self, texts: int = 1) -> KeyValueCache:
+    def new_cache(self, texts: int = 1) -> list[nn.KeyValueCache]:
         """An empty cache for so many texts; with one, `forward` returns the scores of the last token only."""
-        return KeyValueCache(self.n_layer, (texts, self.block_size, self.n_embd), self.wte.weight.dtype)
+        dtype = self.wte.weight.dtype
+        return [nn.KeyValueCache(texts, self.block_size, self.n_embd, dtype) for _ in range(self.n_layer)]
 
     def generate(self, ids: Any, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None,
                  generator: np.random.Generator | None = None) -> np.ndarray:
@@ -170,7 +156,7 @@ class GPT(nn.Module):
         try:
             with no_grad():
                 for _ in range(max_new_tokens):
-                    if cache.length + fresh.shape[1] > self.block_size:
+                    if cache[0].length + fresh.shape[1] > self.block_size:
                         cache, fresh = self.new_cache(len(ids)), ids[:, -self.block_size:]
                     scores = self(fresh, cache).array[:, -1]  # N, V
                     fresh = _draw(scores, temperature, top_k, source)[:, None]
