@@ -1,10 +1,9 @@
 """Convolution in compiled loops: which algorithm computes what. As in `../reference/conv.py`.
 
-The result and the gradient of the input are products of weights and windows (`conv_windows.py`): for a stride, the
-pixels of x that share a remainder modulo the stride are reached by the same taps, so that each such share is a
-product of its own. The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
-one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another. Most 3x3
-filters without stride take a way of their own (`winograd.py`).
+The result and the gradient of the input are products of weights and windows (`conv_windows.py`); with a stride, the
+latter is several (`conv_shares.py`). The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where
+every output sees one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after
+another. Most 3x3 filters without stride take a way of their own (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, d
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
 from minidl.kernels.cpu.conv_narrow import NARROW, narrow_product
-from minidl.kernels.cpu.conv_shares import Share, shared_product, shares
+from minidl.kernels.cpu.conv_shares import shared_product, shares
 from minidl.kernels.cpu.conv_weights import weight_sums
 from minidl.kernels.cpu.conv_windows import window_product
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
@@ -56,7 +55,7 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
         weights = Weights(group * outputs * channels * area, channels * area, area, tuple(range(area)))
         product(
             x, weight, weights, taps, y, channels=(group * channels, channels), outputs=(group * outputs, outputs),
-            grid=y.shape[2:], stride=stride, place=(0, 0), step=(1, 1), bias=bias, floor=0 if relu else -np.inf,
+            stride=stride, bias=bias, floor=0 if relu else -np.inf,
         )
     return y.reshape(shape)
 
@@ -67,43 +66,51 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
             g, weight, size, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
     outputs, channels, kernel = weight.shape[0] // groups, weight.shape[1], weight.shape[2:]
-    shape = (g.shape[0], channels * groups, *size)
+    grad = empty((g.shape[0], channels * groups, *size))
     if groups > 1 and channels == 1:
-        grad = empty(shape)
         depthwise_grad_input(g, weight, grad, stride, padding, dilation)
         return grad
     whole = g.shape[2:] == tuple([conv_output_size(*axis) for axis in zip(size, kernel, stride, padding, dilation)])
     if whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation):
-        grad = empty(shape)
         winograd.grad_input(g, weight, grad, padding, groups)
         return grad
-    if channels > NARROW and stride != (1, 1):
-        grad = empty(shape)
-        for group in range(groups):
-            shared_product(g, weight, grad, channels=(group * outputs, outputs), outputs=(group * channels, channels),
-                           stride=stride, padding=padding, dilation=dilation)
-        return grad
-    rows, columns = [shares(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
-    complete = all(len(share.taps) for share in rows + columns)
-    grad = empty(shape) if complete else np.zeros(shape, np.float32)
-    product = narrow_product if channels <= NARROW else window_product
-    pointwise = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:]
-    if pointwise and product is window_product:
+    shape = grad.shape
+    if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:] and channels > NARROW:
         g, grad = g.reshape(*g.shape[:2], 1, -1), grad.reshape(*shape[:2], 1, -1)
-        rows, columns = [Share(0, 1, (0,), (0,))], [Share(0, grad.shape[3], (0,), (0,))]
-    area = kernel[0] * kernel[1]
     for group in range(groups):
-        for row in rows:
-            for column in columns:
-                if row.taps and column.taps:
-                    offsets = tuple([i * kernel[1] + j for i in row.taps for j in column.taps])
-                    product(
-                        g, weight, Weights(group * outputs * channels * area, area, channels * area, offsets),
-                        tuple([(i, j) for i in row.places for j in column.places]), grad,
-                        channels=(group * outputs, outputs), outputs=(group * channels, channels),
-                        grid=(row.length, column.length), stride=(1, 1), place=(row.first, column.first), step=stride,
-                    )
+        part = {"channels": (group * outputs, outputs), "outputs": (group * channels, channels)}
+        if channels <= NARROW:
+            narrow_grad_input(g, weight, grad, stride, padding, dilation, part)
+        elif stride != (1, 1):
+            shared_product(g, weight, grad, stride=stride, padding=padding, dilation=dilation, **part)
+        else:
+            weights = weights_turned(weight, group, outputs, range(kernel[0] * kernel[1]))
+            taps = tuple([(-i, -j) for i, j in window_taps(kernel, padding, dilation)])
+            window_product(g, weight, weights, taps, grad, stride=(1, 1), **part)
     return grad.reshape(shape)
+
+
+def weights_turned(weight, group, outputs, offsets) -> Weights:
+    """Where the gradient of the input finds the weights of a group: its channels are the outputs of the layer."""
+    channels, area = weight.shape[1], weight.shape[2] * weight.shape[3]
+    return Weights(group * outputs * channels * area, area, channels * area, tuple(offsets))
+
+
+def narrow_grad_input(g, weight, grad, stride, padding, dilation, part):
+    """The gradient for few channels, one share of the pixels after another: see `conv_shares.py`."""
+    first, outputs = part["channels"]
+    rows, columns = [shares(*axis) for axis in zip(grad.shape[2:], weight.shape[2:], stride, padding, dilation)]
+    for row in rows:
+        for column in columns:
+            if row.taps and column.taps:
+                offsets = [i * weight.shape[3] + j for i in row.taps for j in column.taps]
+                narrow_product(
+                    g, weight, weights_turned(weight, first // outputs, outputs, offsets),
+                    tuple([(i, j) for i in row.places for j in column.places]), grad, stride=(1, 1),
+                    grid=(row.length, column.length), place=(row.first, column.first), step=stride, **part,
+                )
+            else:
+                grad[:, part["outputs"][0]:sum(part["outputs"]), row.first::stride[0], column.first::stride[1]] = 0
 
 
 def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):

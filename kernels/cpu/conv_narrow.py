@@ -18,9 +18,9 @@ from numba.np.arrayobj import make_array
 
 from minidl.kernels.cpu import microkernel
 from minidl.kernels.cpu.conv_filters import pack_weights
+from minidl.kernels.cpu.conv_masks import spread_first
 from minidl.kernels.cpu.conv_strips import copy_strip, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import workspace
-from minidl.kernels.cpu.conv_windows import store_row
+from minidl.kernels.cpu.conv_tiles import copy_row, workspace
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, address
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 
@@ -57,9 +57,10 @@ class Narrow(NamedTuple):
     space: int
 
 
-def narrow_product(x, weight, weights, taps, y, *, channels, outputs, grid, stride, place, step, bias=None,
-                   floor=-np.inf):
-    """As `conv_windows.window_product`."""
+def narrow_product(x, weight, weights, taps, y, *, channels, outputs, stride, bias=None, floor=-np.inf, grid=None,
+                   place=(0, 0), step=(1, 1)):
+    """As `conv_windows.window_product`, but fill only y[:, outputs][place + step * (r, s)] for all (r, s) of a grid."""
+    grid = grid or y.shape[2:]
     plan, places = plan_narrow(x.shape, taps, channels, outputs, grid, stride, place, step)
     packed = pack_weights(weight, weights, plan.channels, plan.channels, plan.outputs, plan.outputs)
     first = np.zeros(NARROW, np.float32)
@@ -112,6 +113,20 @@ def multiply_image_rows(x, packed, places, bias, floor, y, space, tile, plan, bl
             for o in range(plan.outputs):
                 store_row(space, tile + o * WIDE, y, target + o * plane + column * plan.y_column_step, length,
                           plan.y_column_step)
+
+
+@compiled
+def store_row(space, source, y, target, length, step):
+    """y[target + j * step] = space[source + j] for j < length; LANES numbers at a time are read."""
+    if step == 1:
+        copy_row(y, target, space, source, length)
+    elif step == 2:
+        for j in range(0, length, LANES):
+            spread_first(address(y, target + 2 * j), address(space, source + j), length - j)
+    else:
+        numbers, place = space.reshape(-1), y.reshape(-1)
+        for j in range(length):
+            place[target + j * step] = numbers[source + j]
 
 
 @intrinsic

@@ -21,9 +21,9 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels.cpu.conv_filters import Weights, pack_tap_panel, pack_taps, pack_weights
-from minidl.kernels.cpu.conv_masks import copy_first, interleave_first
+from minidl.kernels.cpu.conv_masks import interleave_first
 from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import fetch_to_write, multiply_finished, shifted, workspace, zero_lanes
+from minidl.kernels.cpu.conv_tiles import copy_row, fetch_to_write, multiply_finished, shifted, workspace, zero_lanes
 from minidl.kernels.cpu.conv_windows import find_runs
 from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address, balanced_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
@@ -56,8 +56,6 @@ class Shares(NamedTuple):
     phase_length: int
     row_length: int
     plane: int
-    y_row: int
-    y_column: int
     y_row_step: int  # the stride of the convolution
     y_column_step: int
     row_shares: int  # as many, or as there are rows
@@ -150,7 +148,7 @@ def plan_shares(g_shape, y_shape, kernel, channels, outputs, stride, padding, di
     plan = Shares(
         first_channel=channels[0], channels=channels[1], channels_at_once=at_once, first_output=outputs[0],
         outputs=outputs[1], height=height, rows=grid[0], columns=grid[1], row_stride=1,
-        column_stride=1, y_row=0, y_column=0, y_row_step=stride[0], y_column_step=stride[1], row_shares=len(rows),
+        column_stride=1, y_row_step=stride[0], y_column_step=stride[1], row_shares=len(rows),
         column_shares=len(columns), taps=len(order), blocks=blocks, panels=panels, pitch=pitch,
         filters=filters, space=space, **strip,
     )
@@ -254,8 +252,7 @@ def store_tiles(space, tiles, y, output, rows, stores, begin, end, share, plan):
             count = min(length * step, width - place % width)
             for _ in range(rows):
                 if step == 1:
-                    for j in range(0, length, LANES):
-                        copy_first(address(y, target + j), address(space, source + j), length - j)
+                    copy_row(y, target, space, source, length)
                 elif step == 2 and plan.column_shares == 2:
                     for j in range(0, length, LANES):
                         interleave_first(address(y, target + 2 * j), address(space, source + j),

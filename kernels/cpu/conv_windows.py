@@ -19,10 +19,9 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels.cpu.conv_filters import layout_of, pack_filter_panel, pack_weights
-from minidl.kernels.cpu.conv_masks import copy_first, spread_first
 from minidl.kernels.cpu.conv_strips import copy_strip, pack_runs, strip_layout, tap_places
-from minidl.kernels.cpu.conv_tiles import multiply_finished, workspace
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, balanced_rows
+from minidl.kernels.cpu.conv_tiles import copy_row, multiply_finished, workspace
+from minidl.kernels.cpu.microkernel import COLUMNS, ROWS, address, balanced_rows
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, get_num_threads, parallel
 
 DEPTH = 768  # products summed in one pass: a panel of weights this deep stays in the first-level cache
@@ -53,9 +52,7 @@ class Windows(NamedTuple):
     phase_length: int
     row_length: int  # of the strip, or of x
     plane: int  # floats of one channel in the strip, or in x
-    y_row: int  # where grid position (0, 0) goes, and how far apart its neighbours
-    y_column: int
-    y_row_step: int
+    y_row_step: int  # how far apart in y neighbours of the grid go
     y_column_step: int
     blocks: int
     panels: int
@@ -64,16 +61,14 @@ class Windows(NamedTuple):
     space: int  # floats that a thread works in
 
 
-def window_product(x, weight, weights, taps, y, *, channels, outputs, grid, stride, place, step, bias=None,
-                   floor=-np.inf):
-    """Fill y[:, outputs][place + step * (r, s)] for all (r, s) of a grid with the sums over channels and taps of x.
+def window_product(x, weight, weights, taps, y, *, channels, outputs, stride, bias=None, floor=-np.inf):
+    """Fill y[:, outputs] with the sums over channels and taps of x.
 
     x (N, C, H, W) and y (N, O, H', W'); channels, outputs: (first, count) of those of x and y that take part.
-    taps: x's row and column that grid position (0, 0) reads; those of the next position lie `stride` further.
+    taps: x's row and column that position (0, 0) reads; those of the next position lie `stride` further.
     bias (O,) is added; sums below `floor` become it (0: ReLU).
     """
-    plan, places = plan_windows(x.shape, y.shape, taps, channels, outputs, grid, stride, place, step,
-                                weights.output_step == 1)
+    plan, places = plan_windows(x.shape, y.shape, taps, channels, outputs, stride, weights.output_step == 1)
     row_panels = -(-plan.outputs // plan.height)
     packed = weight.reshape(-1) if plan.filters else pack_weights(
         weight, weights, plan.channels, plan.channels_at_once, plan.outputs, plan.height)
@@ -86,13 +81,12 @@ def window_product(x, weight, weights, taps, y, *, channels, outputs, grid, stri
 
 
 @lru_cache(maxsize=4096)
-def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place, step,
-                 beside) -> tuple[Windows, np.ndarray]:
+def plan_windows(x_shape, y_shape, taps, channels, outputs, stride, beside) -> tuple[Windows, np.ndarray]:
     """How the product is cut, by the shapes alone, and how far into a channel's plane each tap reads: (T,).
 
     beside: whether the weights of outputs lie side by side, so that packing all panels at once is the faster way.
     """
-    height = balanced_rows(outputs[1])
+    grid, height = y_shape[2:], balanced_rows(outputs[1])
     at_once = -(-channels[1] // -(-channels[1] * len(taps) // DEPTH)) if len(taps) < DEPTH else 1
     depth = at_once * len(taps)
     pitch = depth * COLUMNS + COLUMNS
@@ -106,9 +100,8 @@ def plan_windows(x_shape, y_shape, taps, channels, outputs, grid, stride, place,
     plan = Windows(
         first_channel=channels[0], channels=channels[1], channels_at_once=at_once, first_output=outputs[0],
         outputs=outputs[1], height=height, rows=grid[0], columns=grid[1], row_stride=stride[0],
-        column_stride=stride[1], y_row=place[0], y_column=place[1], y_row_step=step[0], y_column_step=step[1],
-        blocks=blocks, panels=panels, pitch=pitch, filters=filters, space=space,
-        **strip,
+        column_stride=stride[1], y_row_step=1, y_column_step=1, blocks=blocks, panels=panels, pitch=pitch,
+        filters=filters, space=space, **strip,
     )
     return plan, tap_places(np.array(taps, np.int64), plan)
 
@@ -169,54 +162,38 @@ def multiply_panels(weights, space, panels, tile, depth, y, first, rows, stores,
     for panel in range(len(ends)):
         end = ends[panel]
         b = address(space, panels + panel * plan.pitch)
-        if stores[begin, 1] == COLUMNS and plan.y_column_step == 1:
+        if stores[begin, 1] == COLUMNS:
             multiply_finished(rows, weights, b, address(y, output + stores[begin, 2]), depth, plane, int(accumulate),
                               bias, floor)
         else:
             if accumulate:
-                gather_tile(space.reshape(-1), tile, y.reshape(-1), output, plane, rows, stores, begin, end,
-                            plan.y_column_step)
+                gather_tile(space.reshape(-1), tile, y.reshape(-1), output, plane, rows, stores, begin, end)
             multiply_finished(rows, weights, b, address(space, tile), depth, COLUMNS, int(accumulate), bias, floor)
-            scatter_tile(space, tile, y, output, plane, rows, stores, begin, end, plan.y_column_step)
+            scatter_tile(space, tile, y, output, plane, rows, stores, begin, end)
         begin = end
 
 
 @compiled
-def gather_tile(space, tile, y, output, plane, rows, stores, begin, end, step):
+def gather_tile(space, tile, y, output, plane, rows, stores, begin, end):
     """Fetch the sums so far of a tile that does not lie in y as a whole."""
     for run in range(begin, end):
         target, source = tile + stores[run, 0], output + stores[run, 2]
         for _ in range(rows):
             for j in range(stores[run, 1]):
-                space[target + j] = y[source + j * step]
+                space[target + j] = y[source + j]
             target += COLUMNS
             source += plane
 
 
 @compiled
-def scatter_tile(space, tile, y, output, plane, rows, stores, begin, end, step):
+def scatter_tile(space, tile, y, output, plane, rows, stores, begin, end):
     """Store the rows of a tile run by run."""
     for run in range(begin, end):
-        source, target, length = tile + stores[run, 0], output + stores[run, 2], stores[run, 1]
+        source, target = tile + stores[run, 0], output + stores[run, 2]
         for _ in range(rows):
-            store_row(space, source, y, target, length, step)
+            copy_row(y, target, space, source, stores[run, 1])
             source += COLUMNS
             target += plane
-
-
-@compiled
-def store_row(space, source, y, target, length, step):
-    """y[target + j * step] = space[source + j] for j < length; LANES numbers at a time are read."""
-    if step == 1:
-        for j in range(0, length, LANES):
-            copy_first(address(y, target + j), address(space, source + j), length - j)
-    elif step == 2:
-        for j in range(0, length, LANES):
-            spread_first(address(y, target + 2 * j), address(space, source + j), length - j)
-    else:
-        numbers, place = space.reshape(-1), y.reshape(-1)
-        for j in range(length):
-            place[target + j * step] = numbers[source + j]
 
 
 @compiled
@@ -245,8 +222,7 @@ def find_runs(x, y, plan, start, stop):
                 source = (strip_row + (row - top) * (plan.row_stride // plan.row_step)) * plan.row_length + column
             runs[count, 0], runs[count, 1], runs[count, 2] = panel * plan.pitch + lane, length, source
             count += 1
-            place = (n * y.shape[1] * y.shape[2] + plan.y_row + row * plan.y_row_step) * y.shape[3] + (
-                plan.y_column + column * plan.y_column_step)
+            place = (n * y.shape[1] * y.shape[2] + row * plan.y_row_step) * y.shape[3] + column * plan.y_column_step
             if lane and plan.y_column_step == 1 and stores[stored - 1, 2] + stores[stored - 1, 1] == place:
                 stores[stored - 1, 1] += length
             else:

@@ -8,6 +8,7 @@ Read winograd_forward.py next.
 from __future__ import annotations
 
 from minidl.kernels.cpu.kept import kept
+from minidl.kernels.cpu.microkernel import COLUMNS
 from minidl.kernels.cpu.winograd_filters import transformed_weights
 from minidl.kernels.cpu.winograd_forward import tile_product
 from minidl.kernels.cpu.winograd_matrices import OUTPUTS, PRODUCTS, TAPS
@@ -32,16 +33,18 @@ def pays(samples, channels, outputs, size, sums) -> bool:
     """Whether it is faster: by measuring both on maps of 4 to 56 pixels, 1 to 64 samples and 1 to 512 channels.
 
     Few channels leave too few products for each transformed number; small maps fill their tiles badly. The filters
-    are transformed at each step of a training: there must be enough pixels to share that, save in the gradient of the
-    weights, whose other way costs as much.
+    are transformed at each step of a training: there must be enough pixels to share that, and tiles to fill a panel,
+    save in the gradient of the weights, whose other way costs as much.
     """
-    pixels = samples * size[0] * size[1]
-    filled = pixels / (samples * -(-size[0] // OUTPUTS) * -(-size[1] // OUTPUTS) * OUTPUTS**2)
+    pixels, tiles = samples * size[0] * size[1], samples * -(-size[0] // OUTPUTS) * -(-size[1] // OUTPUTS)
+    filled, taken = pixels / (tiles * OUTPUTS**2), tiles / (-(-tiles // COLUMNS) * COLUMNS)
     if min(channels, outputs) < 16 or filled < 0.35:
         return False
     if sums:
         return channels >= 32 or filled >= 0.5
-    return pixels >= max(196, 0.75 * (channels * outputs) ** 0.5) and pixels * min(channels, outputs) >= 196 * 64
+    if taken * pixels < 0.75 * (channels * outputs) ** 0.5:
+        return False
+    return pixels >= 196 and pixels * min(channels, outputs) >= 196 * 64
 
 
 def forward(x, weight, bias, y, padding, groups, relu):

@@ -32,8 +32,8 @@ from minidl.kernels.cpu.winograd_lanes import (
 )
 from minidl.kernels.cpu.winograd_matrices import INPUTS, OUTPUTS, PRODUCTS
 
-INPUT_FLOATS = 3 * 2**20  # in V of a block of tiles
-PRODUCT_FLOATS = 2**20  # in M of a part of the outputs
+INPUT_FLOATS = 2 * 2**20  # in V of a block of tiles
+PRODUCT_FLOATS = 2**18  # in M of a part of the outputs
 DEPTH = 512  # channels summed in one pass
 LINE = OUTPUTS * COLUMNS + 2 * LANES  # floats in a row of pixels of a panel of tiles
 DEALT = COLUMNS + 2 * LANES  # floats from one pixel of the tiles to the next
