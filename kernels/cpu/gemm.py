@@ -1,10 +1,10 @@
 """C = A B, with bias and ReLU on the way out: the matrix product behind linear layers, matmul and convolutions.
 
-Read microkernel.py and panels.py first. Each thread computes a block of C of its own, DEPTH steps of k at a time:
-a panel of B (DEPTH x COLUMNS) stays in the first-level cache while all the panels of A (ROWS x DEPTH each) pass by,
-which stay in the second. It packs both itself just before it needs them, or reads the matrix as it lies where that
-is as fast. Every number of C is summed in one order, which follows from the depth alone: whoever computes it, its
-bits do not depend on the threads. Read linear.py next.
+Read microkernel.py and panels.py first. Each thread computes a block of C of its own, DEPTH steps of k at a time: a
+panel of B (DEPTH x COLUMNS) and the panels of A that pass by (ROWS x DEPTH each) come from the second-level cache, whose
+lines the processor fetches ahead; all panels of B wait in the third for the next rows of A. The thread packs both just
+before it needs them, or reads the matrix as it lies where that is as fast. Every number of C is summed in one order,
+which follows from the depth alone: whoever computes it, its bits do not depend on the threads. Read linear.py next.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address, multip
 from minidl.kernels.cpu.panels import ROOM, pack_columns, pack_rows, panel_of
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel, empty, get_num_threads, parallel
 
-DEPTH = 384  # steps of k in one go, at most
-BLOCK_ROWS = 32 * ROWS  # rows of A whose panels are kept, at most
+DEPTH = 768  # steps of k in one go, at most: each reads and writes C anew
+BLOCK_ROWS = 16 * ROWS  # rows of A whose panels are kept, at most
 GROUP = 4 * COLUMNS  # columns of B that are packed at a time
+WIDTH = 64 * COLUMNS  # columns of B whose panels are kept for all rows, at most
 NEAR = 512  # a step through a matrix of so many numbers or fewer costs no more than one through a panel
 PACK_A, PACK_B = 0.35, 0.6  # what it costs to pack a panel of A or of B, in tiles
 
@@ -63,43 +64,44 @@ def share(total, pieces, piece):
 
 
 @compiled
-def multiply_block(a, a_at, a_row, a_step, a_lies, b, b_at, b_column, b_step, b_lies, c, at, stride, rows, columns, k,
-                   bias, bias_at, relu, a_panels, b_panels, tile):
-    """rows x columns numbers of C from c[at] on, over the whole depth: the first steps store, the later ones add.
+def multiply_block(a, a_at, a_row, a_step, a_lies, b, b_at, b_column, b_step, b_lies, c, at, stride, rows, columns,
+                   depth, accumulate, last, bias, bias_at, relu, a_panels, b_panels, tile, packed, kept):
+    """rows x columns numbers of C from c[at] on, over `depth` steps of k: stored, or added to what is there.
 
-    A tile that is not full is computed beside C where the micro-kernel would write on what belongs to others.
+    The panels of B are packed group by group just before they are needed, unless they are packed already; they stay
+    for the next rows of A if kept. A tile that is not full is computed beside C where the micro-kernel would write on
+    what belongs to others. last: whether bias and ReLU follow.
     """
     panels = -(-rows // ROWS)
-    step = even(k, DEPTH, LANES)
-    for k0 in range(0, k, step):
-        depth, accumulate, last = min(step, k - k0), k0 > 0, k0 + step >= k
-        if not a_lies:
-            pack_rows(a, a_at + k0 * a_step, a_row, a_step, rows, depth, a_panels)
-        for j in range(0, columns, COLUMNS):
-            width = min(COLUMNS, columns - j)
-            beside = width < COLUMNS
-            b_start = b_at + j * b_column + k0 * b_step
-            if beside and b_lies:
-                pack_columns(b, b_start, b_column, b_step, width, depth, b_panels)
-            elif not b_lies and j % GROUP == 0:
-                pack_columns(b, b_start, b_column, b_step, min(GROUP, columns - j), depth, b_panels)
-            b_here, b_distance = address(b_panels, 0 if b_lies else j % GROUP * depth), COLUMNS
-            if b_lies and not beside:
-                b_here, b_distance = address(b, b_start), b_step
-            for p in range(panels):
-                first, height, a_panel = panel_of(rows, depth, p)
-                c_at = at + first * stride + j
-                if a_lies:
-                    a_here, row, distance = address(a, a_at + first * a_row + k0 * a_step), a_row, a_step
-                else:
-                    a_here, row, distance = address(a_panels, a_panel), 1, height
-                target, target_stride = (address(tile, 0), COLUMNS) if beside else (address(c, c_at), stride)
-                multiply_tile(height, a_here, row, distance, b_here, b_distance, target, target_stride, depth,
-                              accumulate and not beside)
-                if beside:
-                    add_tile(tile, c, c_at, stride, height, width, accumulate)
-                if last and (bias_at >= 0 or relu):
-                    finish(c, c_at, stride, height, width, bias, bias_at + j if bias_at >= 0 else -1, relu)
+    if not a_lies:
+        pack_rows(a, a_at, a_row, a_step, rows, depth, a_panels)
+    for j in range(0, columns, COLUMNS):
+        width = min(COLUMNS, columns - j)
+        beside = width < COLUMNS
+        b_start = b_at + j * b_column
+        b_panel = (j if kept else j % GROUP) * depth
+        if beside and b_lies:
+            b_panel = 0
+            pack_columns(b, b_start, b_column, b_step, width, depth, b_panels)
+        elif not b_lies and not packed and j % GROUP == 0:
+            pack_columns(b, b_start, b_column, b_step, min(GROUP, columns - j), depth, b_panels[b_panel:])
+        b_here, b_distance = address(b_panels, b_panel), COLUMNS
+        if b_lies and not beside:
+            b_here, b_distance = address(b, b_start), b_step
+        for p in range(panels):
+            first, height, a_panel = panel_of(rows, depth, p)
+            c_at = at + first * stride + j
+            if a_lies:
+                a_here, row, distance = address(a, a_at + first * a_row), a_row, a_step
+            else:
+                a_here, row, distance = address(a_panels, a_panel), 1, height
+            target, target_stride = (address(tile, 0), COLUMNS) if beside else (address(c, c_at), stride)
+            multiply_tile(height, a_here, row, distance, b_here, b_distance, target, target_stride, depth,
+                          accumulate and not beside)
+            if beside:
+                add_tile(tile, c, c_at, stride, height, width, accumulate)
+            if last and (bias_at >= 0 or relu):
+                finish(c, c_at, stride, height, width, bias, bias_at + j if bias_at >= 0 else -1, relu)
 
 
 @compiled
@@ -127,15 +129,19 @@ def multiply_task(task, down, across, a, a_starts, a_row, a_step, a_lies, b, b_s
     b_panels = -(-n // COLUMNS)
     left = share(b_panels, across, part % across) * COLUMNS
     columns = min(n, share(b_panels, across, part % across + 1) * COLUMNS) - left
-    step, depth = even(end - first, BLOCK_ROWS, ROWS), even(k, DEPTH, LANES)
-    a_panels = np.empty(1 if a_lies else step * depth + (step // ROWS + 1) * ROOM, np.float32)
-    b_panels = np.empty((COLUMNS if b_lies else min(GROUP, columns + COLUMNS)) * depth, np.float32)
+    step, most = even(end - first, BLOCK_ROWS, ROWS), even(k, DEPTH, LANES)
+    wide, kept = even(columns, WIDTH, COLUMNS), end - first > step
+    a_panels = np.empty(1 if a_lies else step * most + (step // ROWS + 1) * ROOM, np.float32)
+    b_panels = np.empty((COLUMNS if b_lies else wide if kept else min(GROUP, wide)) * most, np.float32)
     tile = np.empty(ROWS * COLUMNS, np.float32)
-    for i in range(first, end, step):
-        multiply_block(a, a_starts[item] + i * a_row, a_row, a_step, a_lies,
-                       b, b_starts[item] + left * b_column, b_column, b_step, b_lies,
-                       c, (item * m + i) * n + left, n, min(step, end - i), columns, k,
-                       bias, left if use_bias else -1, relu, a_panels, b_panels, tile)
+    for j in range(left, left + columns, wide):
+        for k0 in range(0, k, most):
+            for i in range(first, end, step):
+                multiply_block(a, a_starts[item] + i * a_row + k0 * a_step, a_row, a_step, a_lies,
+                               b, b_starts[item] + j * b_column + k0 * b_step, b_column, b_step, b_lies,
+                               c, (item * m + i) * n + j, n, min(step, end - i), min(wide, left + columns - j),
+                               min(most, k - k0), k0 > 0, k0 + most >= k, bias, j if use_bias else -1, relu,
+                               a_panels, b_panels, tile, i > first, kept)
 
 
 @compiled

@@ -11,12 +11,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from minidl.kernels.cpu.microkernel import COLUMNS, LANES, ROWS, address
+from minidl.kernels.cpu.microkernel import COLUMNS, LANES, LINE, ROWS, address
 from minidl.kernels.cpu.runtime import compiled
+from minidl.kernels.cpu.vectors import fetch
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _POINTER = types.CPointer(types.float32)
+AHEAD = 8  # lines of a matrix to ask for early: on each begins another page, where the processor does not guess
 ROOM = -(-ROWS // LANES) * LANES  # numbers written for a step of ROWS
 
 
@@ -34,6 +36,17 @@ def copy_step(typing_context, source, target, wide):
         return context.get_dummy_value()
 
     return types.void(_POINTER, _POINTER, types.boolean), generate
+
+
+@intrinsic
+def fetch_ahead(typing_context, place):
+    """Ask for the cache line at an address, which need not be one of the array."""
+
+    def generate(context, builder, signature, arguments):
+        fetch(builder, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(_POINTER), generate
 
 
 @intrinsic
@@ -144,6 +157,8 @@ def pack_columns(source, start, step, depth_step, columns, depth, panels):
     if step == 1:
         for k in range(depth):  # a line of the matrix at a time: its page is looked up once
             line = start + k * depth_step
+            for ahead in range(0, columns, LINE):
+                fetch_ahead(address(source, line + AHEAD * depth_step + ahead))
             for first in range(0, columns, COLUMNS):
                 into = first * depth + k * COLUMNS
                 if line + first + COLUMNS <= source.size:
