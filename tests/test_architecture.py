@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "data": {"errors", "kernels", "random", "tensor", "data"},
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
-    "models": {"errors", "random", "tensor", "ops", "nn", "transfer", "models"},
+    "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
     "utils": {"data"},
     "report": {"transfer"},

@@ -2,7 +2,7 @@
 
 `save` writes such a file, `load` makes the model again, or fills one that is there, also from files of other kinds. The
 safetensors library and PyTorch read the same file (`safetensors.torch.load_file`); what minidl adds stands as text in
-its metadata, under the names in `FIELDS`. Read `formats.py` for how files are read, `matching.py` for what strict means.
+its metadata, under the names in `FIELDS`. `formats.py` says how files are read, `matching.py` what strict means.
 """
 
 from __future__ import annotations
@@ -94,8 +94,12 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     Raises FileFormatError for a damaged, foreign or hostile file, LoadError (a ValueError) with all that does not
     fit. The model is unchanged after an error.
     """
-    what = f"load: {os.fspath(path)}"
-    tensors, metadata = read(path)
+    return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename)
+
+
+def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping[str, str], what: str,
+         allow: Mapping[str, str] | None, rename: Mapping[str, str] | None) -> Module:
+    """`load` from what was read; `what` begins the messages of errors."""
     fields = _fields(metadata, tensors, what)
     fresh = model is None
     if model is None:
