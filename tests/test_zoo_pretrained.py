@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def state(classes=10):
     """Arbitrary weights for a ResNet-20 with that many classes."""
-    with init.skip():
+    with init.skipped():
         model = create_model("resnet20", classes)
     return drawn({name: value.shape for name, value in model.state_dict().items()})
 
@@ -95,7 +95,7 @@ def test_what_is_not_there_and_what_is_another_file_is_said(tmp_path, monkeypatc
 
 def test_known_weights_name_models_of_the_zoo_and_their_licences():
     for name, known in WEIGHTS.items():
-        with init.skip():
+        with init.skipped():
             model = create_model(known.model)
         assert name.startswith(known.model) and known.licence and known.source
         assert known.sha256[:8] in known.file and len(known.sha256) == 64

@@ -19,8 +19,8 @@ import numpy as np
 from minidl.errors import FileFormatError
 from minidl.models.bert import BertModel, initialise
 from minidl.nn import init
-from minidl.transfer.matching import LoadError, Matched, match, rename_all
 from minidl.transfer.formats import load_tensors
+from minidl.transfer.matching import LoadError, Matched, match, rename_all
 from minidl.transfer.tensorfile import parse_json
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",

@@ -69,7 +69,7 @@ def _pretrained(name: str, num_classes: int | None, wanted: str | os.PathLike, r
     path, known = weights.find(wanted, name)
     what = f"create_model: {path}"
     tensors, metadata = read(path)
-    with init.skip() if not allow else nullcontext():  # all that would be drawn is read from the file
+    with init.skipped() if not allow else nullcontext():  # all that would be drawn is read from the file
         model = _models[name](**options)
         head = head_path(model)
         if known is not None:
