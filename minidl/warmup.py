@@ -66,7 +66,7 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
             yield _both_ways, (layer, (images, channels, side, side))
         for layer in ROWS:
             yield _both_ways, (layer, (images * side, 64))
-        for shape in [(images * side, 64), (images, 16, side, side)]:
+        for shape in [(images * side, 64), (images, 10), (images, 16, side, side)]:
             yield _labelled_losses, (shape,)
         yield _element_losses, ((images * side, 64),)
         yield _look_up, (images * side, 64)

@@ -1,8 +1,8 @@
 """Cross-entropy of logits against class indices, fused with the softmax before it, and nll_loss.
 
 Logits (N, C) go a row at a time, as in softmax.py. With more axes, (N, C, ...), the numbers of a class lie side by
-side: strips of WIDTH neighbours are taken together, and the loop over classes is the outer one. Labels are looked at
-first, so that no loop reads by a wrong one.
+side: strips of WIDTH neighbours are taken together, and the loop over classes is the outer one. A few short rows are
+turned into such columns. Labels are looked at first, so that no loop reads by a wrong one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from minidl.kernels import reference
 from minidl.kernels.cpu.exponential import exp
 from minidl.kernels.cpu.logarithm import log
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits
-from minidl.kernels.cpu.softmax import largest_of, run, shares, sum_of, sum_of_exponentials
+from minidl.kernels.cpu.softmax import SMALL, largest_of, run, shares, sum_of, sum_of_exponentials
 
 __all__ = ["cross_entropy", "cross_entropy_grad", "nll_loss", "nll_loss_grad"]
 
 WIDTH = 256  # neighbours whose classes are walked together
+SHORT = 32  # classes up to which a row fills too little of its vectors
 BLOCK = 1024  # losses whose sum is float32
 
 SUMS = {*FLAGS, "reassoc"}  # sums in as many parts as a vector has lanes; in the same ones every time
@@ -33,8 +34,9 @@ def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothin
         return reference.cross_entropy(logits, target, weight, ignore_index, label_smoothing)
     results = empty((3, *target.shape))
     if logits.ndim == 2:
-        total, counted = _told(run(cross_entropy_rows, logits.size, logits, _labels(target), ignore_index,
-                                   _weights(weight), label_smoothing, results))
+        arguments = logits, _labels(target), ignore_index, _weights(weight), label_smoothing, results
+        total, counted = _told(cross_entropy_few(*arguments) if _few(logits) else
+                               run(cross_entropy_rows, logits.size, *arguments))
     else:
         total, counted = _told(run(cross_entropy_planes, logits.size, _planes(logits), _rows(_labels(target)),
                                    ignore_index, _weights(weight), label_smoothing, results.reshape(3, -1)))
@@ -46,8 +48,11 @@ def cross_entropy_grad(g, logits, target, normalizers, weight=None, ignore_index
         return reference.cross_entropy_grad(g, logits, target, normalizers, weight, ignore_index, label_smoothing)
     grad, g, labels = empty(logits.shape), _slopes(g, target), _labels(target)
     if logits.ndim == 2:
-        run(cross_entropy_grad_rows, logits.size, g, logits, labels, normalizers, ignore_index, _weights(weight),
-            label_smoothing, grad)
+        arguments = g, logits, labels, normalizers, ignore_index, _weights(weight), label_smoothing, grad
+        if _few(logits):
+            cross_entropy_grad_few(*arguments)
+        else:
+            run(cross_entropy_grad_rows, logits.size, *arguments)
     else:
         run(cross_entropy_grad_planes, logits.size, g, _planes(logits), _rows(labels), normalizers.reshape(2, -1),
             ignore_index, _weights(weight), label_smoothing, _planes(grad))
@@ -79,6 +84,11 @@ def _fit(logits, target, weight) -> bool:
 
 def _labelled(target, weight) -> bool:
     return target.dtype.kind in "iu" and (weight is None or fits(weight))
+
+
+def _few(logits) -> bool:
+    """Whether rows are so short and so few that it pays to turn them into columns, on this thread."""
+    return logits.size < SMALL and logits.shape[1] <= SHORT
 
 
 def _labels(target):
@@ -283,6 +293,25 @@ def cross_entropy_planes(x, target, ignore_index, weight, label_smoothing, resul
 
 
 @compiled
+def turned(x):
+    y = np.empty((x.shape[1], x.shape[0]), np.float32)
+    for i in range(len(x)):
+        for j in range(len(y)):
+            y[j, i] = x[i, j]
+    return y
+
+
+@compiled
+def cross_entropy_few(x, target, ignore_index, weight, label_smoothing, results):
+    """As cross_entropy_rows, without the time that a parallel loop takes to begin."""
+    if wrong_labels(target, x.shape[1], ignore_index):
+        return False, 0.0, 0.0
+    strip_losses(turned(x), target, 0, len(x), ignore_index, weight, sum_of_weights(weight, x.shape[1]),
+                 F(label_smoothing), results[0], results[1], results[2])
+    return sums(results[0], target, ignore_index, weight)
+
+
+@compiled
 def column_shares(x, peaks, log_sums, factors, offsets, share, grad):
     """grad = factors e^(x - peak - log_sum) - share offsets, one of each a column."""
     for i in range(x.size):
@@ -305,6 +334,16 @@ def strip_gradient(g, x, target, first, last, ignore_index, peaks, log_sums, wei
     for i in range(size):
         if target[first + i] != ignore_index:
             grad[target[first + i], first + i] -= hard[i]
+
+
+@compiled
+def cross_entropy_grad_few(g, x, target, normalizers, ignore_index, weight, label_smoothing, grad):
+    columns = np.empty((x.shape[1], x.shape[0]), np.float32)
+    strip_gradient(g, turned(x), target, 0, len(x), ignore_index, normalizers[0], normalizers[1], weight,
+                   sum_of_weights(weight, x.shape[1]), F(label_smoothing), columns)
+    for i in range(len(x)):
+        for c in range(len(columns)):
+            grad[i, c] = columns[c, i]
 
 
 @compiled_parallel
