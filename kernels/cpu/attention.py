@@ -26,7 +26,6 @@ from minidl.kernels.cpu.attention_blocks import (
     drop,
     fill,
     hide_later,
-    lines,
     matrix_at,
     pack_panel,
     padded,
@@ -208,7 +207,7 @@ def forward_task(task, pieces, places, heads, queries, keys, width, value_width,
     seen = max(0, min(keys, end + ahead))
     wide = padded(value_width)
     mask_size = BLOCK * COLUMNS if kind != NO_MASK else 0
-    whole, at = room(lines(seen * width) + seen * wide + (width + BLOCK + 4 + wide + 5) * COLUMNS + 2 * mask_size)
+    whole, at = room(seen * width + seen * wide + (width + BLOCK + 4 + wide + 5) * COLUMNS + 2 * mask_size)
     key_rows, at = taken(whole, at, seen * width)
     value_rows, at = taken(whole, at, seen * wide)
     panel, at = taken(whole, at, width * COLUMNS)

@@ -19,6 +19,7 @@ from minidl.kernels.cpu.runtime import compiled
 INFINITY = np.float32(np.inf)
 NO_MASK, NUMBERS, BOOLEANS = 0, 1, 2
 ADDRESS, SAMPLE, HEAD, ROW, STEP = range(5)  # of a line of `places`: where an array begins, and its distances
+ARRAYS = 16  # at most, in the scratch memory of a task, each of which may end in the middle of a line
 FAR = 1 << 40  # more than there are queries or keys
 
 
@@ -53,8 +54,8 @@ def part(x, start, count):
 
 @compiled(forceinline=True)
 def room(size):
-    """`size` numbers from a cache line on, and where among them the first of several arrays begins: see `taken`."""
-    whole = np.empty(size + LINE, np.float32)
+    """Memory for arrays of `size` numbers together, and where in it the first begins, on a cache line: see `taken`."""
+    whole = np.empty(size + (ARRAYS + 1) * LINE, np.float32)
     return whole, -(whole.ctypes.data // 4) % LINE
 
 
