@@ -37,6 +37,12 @@ def storage(length=4, key="0", kind="torch FloatStorage"):
     return several(text("storage"), name(kind), text(key), text("cpu"), number(length)) + b"Q"
 
 
+def view(start, length):
+    """A part of a storage of 4 numbers, as the old format describes it."""
+    place = several(text("v"), number(start), number(length))
+    return several(text("storage"), name("torch FloatStorage"), text("0"), text("cpu"), number(4), place) + b"Q"
+
+
 def tensor(shape=(4,), stride=(1,), offset=0, of=None):
     place = (number(offset), several(*map(number, shape)), several(*map(number, stride)))
     return call("torch._utils _rebuild_tensor_v2", of or storage(), *place, b"\x89", call("collections OrderedDict"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pickle_parts import legacy, mapping, storage, tensor, zipped
+from pickle_parts import legacy, mapping, storage, tensor, view, zipped
 
 import minidl
 from minidl import FileFormatError, nn
@@ -173,7 +173,8 @@ def test_the_parts_that_the_hostile_tests_use_make_sound_files(tmp_path):
     values = np.arange(4, dtype=np.float32)
     for make in (zipped, legacy):
         (tmp_path / "file.pt").write_bytes(make(mapping(a=tensor(), b=tensor((2, 2), (1, 2)), c=tensor((0, 9), (9, 1)),
-                                                        d=tensor((2,), (2,), 1, storage())), {"0": values.tobytes()}))
+                                                        d=tensor((2,), (2,), 1, storage()),
+                                                        e=tensor((2,), (1,), of=view(1, 2))), {"0": values.tobytes()}))
         found = load_tensors(tmp_path / "file.pt")
         assert {key: value.tolist() for key, value in found.items()} == {
-            "a": [0, 1, 2, 3], "b": [[0, 2], [1, 3]], "c": [], "d": [1, 3]}
+            "a": [0, 1, 2, 3], "b": [[0, 2], [1, 3]], "c": [], "d": [1, 3], "e": [1, 2]}

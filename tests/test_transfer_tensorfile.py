@@ -55,7 +55,8 @@ HOSTILE = {
     "tensor is text": (packed({"a": "b"}), "expected an object"),
     "no dtype": (packed({"a": {"shape": [2], "data_offsets": [0, 8]}}, EIGHT), "expected an object"),
     "unknown dtype": (packed({"a": entry(dtype="F33")}, EIGHT), "dtype 'F33' is not one"),
-    "dtype without NumPy's": (packed({"a": entry((4,), dtype="BF16")}, EIGHT), "dtype 'BF16' is not one"),
+    "dtype without NumPy's": (packed({"a": entry((8,), dtype="F8_E4M3")}, EIGHT), "dtype 'F8_E4M3' is not one"),
+    "bfloat16 of a wrong length": (packed({"a": entry((2,), dtype="BF16")}, EIGHT), "takes 4 bytes, but its"),
     "dtype is a list": (packed({"a": entry(dtype=["F32"])}, EIGHT), "is not one that NumPy has"),
     "negative shape": (packed({"a": entry((-2,))}, EIGHT), r"shape \[-2\] is not a list"),
     "shape of booleans": (packed({"a": entry((True, 2))}, EIGHT), "is not a list of at most 32 sizes"),
@@ -208,3 +209,12 @@ def test_what_cannot_be_stored_raises_before_anything_is_written(tmp_path, tenso
     with pytest.raises(TypeError, match="metadata must be text"):
         save_tensors({}, tmp_path / "file", {"a": 1})
     assert not os.listdir(tmp_path)
+
+
+def test_bfloat16_becomes_float32_of_the_same_values(tmp_path):
+    bits = np.array([[0x3F80, 0xC020], [0x0001, 0x7F80]], np.uint16)  # 1, -2.5, the smallest number, infinity
+    data = {"a": entry((2, 2), 0, 8, "BF16"), "b": entry((2,), 8, 16)}
+    (tmp_path / "file").write_bytes(packed(data, bits.tobytes() + np.array([1, 2], np.float32).tobytes()))
+    found = load_tensors(tmp_path / "file")
+    assert found["a"].dtype == np.float32 and found["a"].tolist() == [[1, -2.5], [2.0**-133, np.inf]]
+    assert found["b"].tolist() == [1, 2] and all(value.flags.writeable for value in found.values())

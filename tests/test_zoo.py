@@ -29,16 +29,21 @@ from minidl.transfer import (
 )
 from minidl.transfer.structure import _registered
 
-PUBLISHED = {  # parameters of the network as its authors, or torchvision's model pages, give them
-    "lenet5": 61_706,  # LeCun et al. 1998 with full connections and dense pooling left out
-    "alexnet": 61_100_840, "vgg11": 132_863_336, "vgg13": 133_047_848, "vgg16": 138_357_544, "vgg19": 143_667_240,
-    "vgg11_bn": 132_868_840, "vgg13_bn": 133_053_736, "vgg16_bn": 138_365_992, "vgg19_bn": 143_678_248,
-    "resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032, "resnet101": 44_549_160,
-    "resnet152": 60_192_808, "inception_v3": 27_161_264, "mobilenet_v2": 3_504_872,  # torchvision's model pages
-    "resnet20": 269_722, "resnet32": 464_154, "resnet44": 658_586, "resnet56": 853_018,  # He et al. 2016: 0.27 M,
-    "resnet110": 1_727_962,  # 0.46 M, 0.66 M, 0.85 M, 1.7 M; in full in pytorch_resnet_cifar10
-    "efficientnet_lite0": 4_652_008,  # timm
-    "mnist_cnn": 121_930, "cifar_cnn": 122_570,
+TORCHVISION, HE = "torchvision's pages of its models", "He et al. 2016, table 6, in millions:"
+PUBLISHED = {  # name: parameters, and where the number is published
+    "alexnet": (61_100_840, TORCHVISION),
+    "vgg11": (132_863_336, TORCHVISION), "vgg11_bn": (132_868_840, TORCHVISION),
+    "vgg13": (133_047_848, TORCHVISION), "vgg13_bn": (133_053_736, TORCHVISION),
+    "vgg16": (138_357_544, TORCHVISION), "vgg16_bn": (138_365_992, TORCHVISION),
+    "vgg19": (143_667_240, TORCHVISION), "vgg19_bn": (143_678_248, TORCHVISION),
+    "resnet18": (11_689_512, TORCHVISION), "resnet34": (21_797_672, TORCHVISION),
+    "resnet50": (25_557_032, TORCHVISION), "resnet101": (44_549_160, TORCHVISION),
+    "resnet152": (60_192_808, TORCHVISION), "inception_v3": (27_161_264, TORCHVISION),
+    "mobilenet_v2": (3_504_872, TORCHVISION), "efficientnet_lite0": (4_652_008, "the published weights"),
+    "resnet20": (269_722, f"{HE} 0.27"), "resnet32": (464_154, f"{HE} 0.46"), "resnet44": (658_586, f"{HE} 0.66"),
+    "resnet56": (853_018, f"{HE} 0.85"), "resnet110": (1_727_962, f"{HE} 1.7"),
+    "lenet5": (61_706, "textbooks; LeCun et al. 1998 join and pool otherwise and count 60,000"),
+    "mnist_cnn": (121_930, "the lesson"), "cifar_cnn": (122_570, "the lesson"),
 }
 SMALL = {  # name: options, input, head, features before the head, a path inside and its channels
     "lenet5": ({}, (1, 28, 28), "fc3", 84, "conv2", 16),
@@ -75,10 +80,10 @@ def bits(model):
 
 def test_every_model_has_the_published_number_of_parameters():
     assert set(PUBLISHED) <= set(list_models())
-    for name, published in PUBLISHED.items():
+    for name, (published, source) in PUBLISHED.items():
         with init.skipped():
             model = create_model(name)
-        assert count(model) == published, name
+        assert count(model) == published, f"{name}: {source}"
         if name == "vgg16":
             assert count(model.features) == 14_714_688
             convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]

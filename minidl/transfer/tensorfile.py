@@ -27,6 +27,7 @@ DTYPES = {
     "I16": np.dtype(np.int16), "F16": np.dtype(np.float16), "U32": np.dtype(np.uint32), "I32": np.dtype(np.int32),
     "F32": np.dtype(np.float32), "U64": np.dtype(np.uint64), "I64": np.dtype(np.int64), "F64": np.dtype(np.float64),
 }
+BFLOAT16 = "BF16"  # its bits are the upper half of a float32's
 
 
 def load_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -37,8 +38,7 @@ def load_metadata(path: str | os.PathLike) -> dict[str, str]:
 
 def read(stream: BinaryIO, path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a file, from one reading of it."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     tensors, metadata, size = _read_header(stream, path)
     stream.seek(0)
@@ -46,10 +46,20 @@ def read(stream: BinaryIO, path: Any) -> tuple[dict[str, np.ndarray], dict[str, 
     if len(data) != size:
         raise FileFormatError(f"{path}: it became shorter while it was read: {len(data):,} of {size:,} bytes")
     try:
-        loaded = load(data)
+        loaded = dict(deserialize(data))
+        arrays = {name: _array(loaded[name]) for name in tensors}
     except (SafetensorError, ValueError, KeyError, OverflowError, TypeError) as error:
         raise FileFormatError(f"{path}: the safetensors library refuses it: {error}") from error
-    return {name: loaded[name] if loaded[name].flags.writeable else loaded[name].copy() for name in tensors}, metadata
+    return arrays, metadata
+
+
+def _array(entry: dict[str, Any]) -> np.ndarray:
+    """What the library found, as an array that can be written to; bfloat16, which NumPy lacks, as float32."""
+    if entry["dtype"] == BFLOAT16:
+        bits = np.frombuffer(entry["data"], np.uint16).reshape(entry["shape"])
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    array = np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return array if array.flags.writeable else array.copy()
 
 
 def write(tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping[str, str] | None = None) -> None:
@@ -116,13 +126,14 @@ def _check_entry(entry: Any, what: str) -> None:
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
         raise FileFormatError(f"{what}: expected an object with dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise FileFormatError(f"{what}: dtype {str(dtype)[:100]!r} is not one that NumPy has: {', '.join(DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in (*DTYPES, BFLOAT16):
+        raise FileFormatError(f"{what}: dtype {str(dtype)[:100]!r} is not one that NumPy has, nor {BFLOAT16}: "
+                              f"{', '.join(DTYPES)}")
     if not _are_counts(shape) or len(shape) > 32:
         raise FileFormatError(f"{what}: shape {str(shape)[:100]} is not a list of at most 32 sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
         raise FileFormatError(f"{what}: data_offsets {str(offsets)[:100]} are not two positions in the file")
-    needed = math.prod(shape) * DTYPES[dtype].itemsize
+    needed = math.prod(shape) * (2 if dtype == BFLOAT16 else DTYPES[dtype].itemsize)
     if offsets[1] - offsets[0] != needed:
         raise FileFormatError(f"{what}: {dtype} of shape {tuple(shape)} takes {needed:,} bytes, but its data_offsets "
                               f"{offsets[0]} to {offsets[1]} hold {offsets[1] - offsets[0]:,}")
