@@ -39,14 +39,15 @@ CASES = [
     (2, 2, 5, 5, 3, (2, 2), (3, 3), (0, 0), (1, 1), 1),  # strides longer than the kernel
     (1, 1, 1, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     (3, 18, 13, 11, 20, (3, 3), (2, 2), (1, 1), (1, 1), 1),  # two apart, odd sizes: shares of different length
-    (2, 5, 12, 15, 290, (3, 3), (2, 2), (0, 2), (1, 1), 1),  # … whose sums take more than one pass
+    (3, 5, 29, 27, 290, (3, 3), (2, 2), (0, 2), (1, 1), 1),  # … whose sums take more than one pass, in several blocks
     (1, 12, 15, 14, 8, (5, 5), (2, 2), (3, 3), (1, 1), 2),
     (1, 20, 17, 16, 7, (3, 3), (2, 2), (2, 1), (3, 2), 1),  # a share's places do not follow on one another
     (2, 8, 11, 40, 9, (3, 2), (3, 2), (0, 1), (2, 1), 1),
     (1, 6, 1, 9, 5, (2, 3), (2, 2), (1, 0), (1, 1), 1),  # fewer rows than strides
     (2, 7, 9, 1, 6, (3, 1), (1, 2), (1, 0), (1, 1), 1),
     (1, 6, 9, 9, 5, (1, 1), (2, 2), (1, 1), (1, 1), 1),  # no share of even rows or columns has a tap
-    (4, 70, 8, 8, 80, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # weights packed when they are needed
+    (4, 70, 8, 8, 80, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # weights packed when they are needed, and ahead:
+    (1, 90, 22, 22, 20, (3, 3), (1, 1), (1, 1), (2, 2), 1),
     (2, 6, 9, 10, 12, (3, 2), (2, 3), (1, 1), (2, 2), 6),  # depthwise, two outputs a channel
     (2, 6, 9, 10, 6, (5, 5), (2, 2), (2, 2), (1, 1), 6),
     (3, 5, 8, 40, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5),
