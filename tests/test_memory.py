@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minidl.kernels import memory
+from minidl.tensor import _memory
 
 SIDE = 256  # a matrix of 256 KiB
 
@@ -43,10 +44,27 @@ def test_results_are_plain_arrays_on_cache_lines():
     assert memory.empty((0, 7)).size == 0
 
 
-def test_blocks_are_at_most_an_eighth_too_large():
+def test_what_is_set_aside_is_at_most_a_sixty_fourth_too_large():
     for size in (memory.SMALLEST, 100_001, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 123_456_789):
-        assert size <= memory.block_size(size) <= size * 1.125
+        assert size <= memory.block_size(size) <= size * (1 + 1 / 64)
         assert memory.block_size(memory.block_size(size)) == memory.block_size(size)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="segments are as small as what was asked")
+def test_free_neighbours_are_joined_and_cut_anew():
+    small = [memory.empty((SIDE, SIDE)) for _ in range(8)]
+    start, end = min(x.ctypes.data for x in small), max(x.ctypes.data + x.nbytes for x in small)
+    for i in (4, 0, 2, 3, 1, 7, 5, 6):  # each stands between others that are free, or not
+        small[i] = None
+    large = memory.empty((7 * SIDE, SIDE))
+    assert start <= large.ctypes.data and large.ctypes.data + large.nbytes <= end
+    rest = memory.empty((SIDE, SIDE))
+    assert start <= rest.ctypes.data < end and not np.shares_memory(rest, large)
+
+
+def test_memory_of_a_result_is_its_own_for_the_engine():
+    x, y = memory.empty((SIDE, SIDE)), memory.empty((SIDE, SIDE))
+    assert _memory(x[1:].T) is _memory(x) is not _memory(y)
 
 
 def test_free_memory_is_bounded(monkeypatch):
@@ -83,6 +101,7 @@ FORK = """
 import os, threading
 import numpy as np
 from minidl.kernels import memory
+from minidl.tensor import _memory
 done = threading.Event()
 def busy():
     while not done.is_set():

@@ -1,10 +1,11 @@
 """C = A B, with bias and ReLU on the way out: the matrix product behind linear layers, matmul and convolutions.
 
 Read microkernel.py and panels.py first. Each thread computes a block of C of its own, DEPTH steps of k at a time: a
-panel of B (DEPTH x COLUMNS) and the panels of A that pass by (ROWS x DEPTH each) come from the second-level cache, whose
-lines the processor fetches ahead; all panels of B wait in the third for the next rows of A. The thread packs both just
-before it needs them, or reads the matrix as it lies where that is as fast. Every number of C is summed in one order,
-which follows from the depth alone: whoever computes it, its bits do not depend on the threads. Read linear.py next.
+panel of B (DEPTH x COLUMNS) and the panels of A that pass by (ROWS x DEPTH each) come from the second-level cache, in
+the order in which the processor fetches ahead; the panels of B wait in the third for the next rows of A. The thread
+packs both just before it needs them, or reads the matrix as it lies where that is as fast. Every number of C is summed
+in one order, which follows from the depth alone: whoever computes it, its bits do not depend on the threads. Read
+linear.py next.
 """
 
 from __future__ import annotations
