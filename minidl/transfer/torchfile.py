@@ -56,7 +56,6 @@ def _read_zip(stream: BinaryIO, size: int, path: Any, part: str | None, limit: f
                 raise FileFormatError(f"{path}: the storage '{name[:100]}' of {nbytes:,} bytes {there}")
             with archive.open(found[name]) as inside:
                 raw[key] = read_exactly(inside, nbytes, path, f"storage '{key[:100]}'")
-                inside.read(1)  # at the end the checksum is compared
     return _arrays(chosen, raw)
 
 

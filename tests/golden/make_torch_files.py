@@ -37,7 +37,7 @@ def sample(later):
     marked.note = "a tensor with an attribute is saved through _rebuild_from_type_v2"
     return OrderedDict([
         *tensors((*FLOATS, *INTEGERS, *(LATER if later else ()))), ("bool", torch.tensor([[True], [False]])),
-        ("whole", table), ("transposed", table.t()), ("part", table[1:3, ::2]), ("tied", table),
+        ("whole", table), ("flat", base), ("transposed", table.t()), ("part", table[1:3, ::2]), ("tied", table),
         ("row", base[6:12]), ("expanded", torch.tensor([1.5, 2.5]).expand(3, 2)), ("scalar", torch.tensor(3.25)),
         ("empty", torch.zeros(0, 4)), ("parameter", torch.nn.Parameter(torch.tensor([1.0, -1.0]))), ("marked", marked),
     ])
