@@ -1,9 +1,12 @@
 """Files that PyTorch wrote are read without PyTorch, and into models by the rules of every load."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pickle_parts import legacy, mapping, storage, tensor, view, zipped
 
 import minidl
@@ -141,7 +144,8 @@ def test_the_kind_is_seen_from_the_content_where_the_ending_says_nothing(tmp_pat
 def test_an_npz_keeps_names_types_and_shapes_and_is_the_same_each_time(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {"a.weight": rng.standard_normal((2, 3)), "file": np.float32(1.5), "none": np.zeros((0, 3), np.int8),
-              "mask": np.array([True, False]), "half": np.ones(3, np.float16), "turned": rng.random((3, 4)).T}
+              "mask": np.array([True, False]), "half": np.ones(3, np.float16), "complex": np.array([1 + 2j]),
+              "turned": rng.random((3, 4)).T}
     save_tensors(arrays, tmp_path / "a.npz")
     save_tensors(arrays, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -154,6 +158,8 @@ def test_an_npz_keeps_names_types_and_shapes_and_is_the_same_each_time(tmp_path)
     np.testing.assert_array_equal(found["fortran"], arrays["turned"])
     assert found["big"].dtype == np.dtype("int32") and found["big"].tolist() == [0, 1, 2]
     assert found["zeros"].nbytes == 8_000_000 and found["fortran"].flags.c_contiguous
+    with pytest.raises(TypeError, match="'a' is object, which the format cannot hold"):
+        save_tensors({"a": np.array([{}])}, tmp_path / "d.npz")
     with pytest.raises(ValueError, match="an .npz file holds no metadata"):
         save_tensors(arrays, tmp_path / "d.npz", {"note": "x"})
 
@@ -178,3 +184,24 @@ def test_the_parts_that_the_hostile_tests_use_make_sound_files(tmp_path):
         found = load_tensors(tmp_path / "file.pt")
         assert {key: value.tolist() for key, value in found.items()} == {
             "a": [0, 1, 2, 3], "b": [[0, 2], [1, 3]], "c": [], "d": [1, 3], "e": [1, 2]}
+
+
+@settings(max_examples=150, deadline=None)
+@given(length=st.integers(0, 30), offset=st.integers(0, 8), make=st.sampled_from([zipped, legacy]),
+       axes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=3))
+def test_a_view_is_what_numpy_makes_of_it_or_is_refused_where_it_leaves_its_storage(length, offset, make, axes):
+    shape, stride = tuple(size for size, _ in axes), tuple(step for _, step in axes)
+    values = np.arange(length, dtype=np.float32)
+    body = mapping(a=tensor(shape, stride, offset, storage(length)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "file.pt"
+        path.write_bytes(make(body, {"0": values.tobytes()}))
+        last = offset + sum((size - 1) * step for size, step in axes)
+        if 0 not in shape and last >= length:
+            with pytest.raises(FileFormatError, match=f"ends at element {last} of a storage of {length}"):
+                load_tensors(path)
+            return
+        found = load_tensors(path)["a"]
+    steps = [4 * step for step in stride]
+    expected = np.lib.stride_tricks.as_strided(values[offset:], shape, steps) if 0 not in shape else np.zeros(shape)
+    np.testing.assert_array_equal(found, expected)

@@ -191,6 +191,18 @@ def test_names_of_the_zoo_stay_free_for_the_users_own_classes():
     del _registered["VGG"]
 
 
+@pytest.mark.parametrize("name, config", [
+    ("CifarResNet", {"depth": 240_002}), ("MobileNetV2", {"width_mult": 1e6}), ("MobileNetV2", {"width_mult": 1e300}),
+    ("VGG", {"hidden": 200_000}), ("BasicConv2d", {"in_channels": 9, "out_channels": 9, "kernel_size": 200_000}),
+    ("InvertedResidual", {"in_channels": 200_000, "out_channels": 1, "stride": 1, "expand_ratio": 200_000}),
+    ("InceptionC", {"in_channels": 200_000, "channels_7x7": 200_000}),
+    ("CifarBlock", {"in_channels": 5, "channels": -3}),
+])
+def test_a_zoo_model_from_a_file_may_not_be_larger_than_allowed(name, config):
+    with pytest.raises(FileFormatError, match="take more than the 1,048,576 bytes allowed|refuses its arguments"):
+        build({"class": f"models.{name}", "config": config}, limit=2**20)
+
+
 @pytest.mark.parametrize("config, message", [
     ({"block": "basic", "layers": [2, 2, 2, 2**40]}, "more than fits into the memory allowed"),
     ({"block": "basic", "layers": [2, 2, 2, 10**6]}, "take more than"),

@@ -76,6 +76,9 @@ def test_loading_is_strict_and_exceptions_are_declared(tmp_path):
     with pytest.raises(LoadError, match="shape of 'layer1"):
         save_tensors({**values, "layer1.0.conv1.weight": np.ones((16, 16, 1, 1), np.float32)}, tmp_path / "shape.npz")
         create_model("resnet20", pretrained=tmp_path / "shape.npz")
+    save_tensors({**values, "linear.weight": np.zeros((2**40, 0), np.float32)}, tmp_path / "huge.npz")
+    with pytest.raises(LoadError, match=r"shape of 'linear.weight': \(1099511627776, 0\) in the file, \(10, 64\) in"):
+        create_model("resnet20", pretrained=tmp_path / "huge.npz")
     with pytest.raises(ValueError, match="rename and allow are for weights from a file"):
         create_model("resnet20", rename={"module": ""})
 

@@ -76,9 +76,9 @@ def _pretrained(name: str, num_classes: int | None, wanted: str | os.PathLike, r
             metadata = known.metadata()
             rename = rename or (rename_by_order(tensors, model) if known.by_order else known.rename)
         given = {new: tensors[old] for old, new in rename_all(tensors, rename, what).items()}.get(f"{head}.weight")
-        count = model.get_submodule(head).weight.shape[0]
-        if given is not None and given.ndim > 0 and len(given) not in (0, count):
-            count = len(given)
+        count, *inputs = model.get_submodule(head).weight.shape
+        if given is not None and given.size and given.shape[0] != count and given.shape[1:] == tuple(inputs):
+            count = given.shape[0]
             model = _models[name](num_classes=count, **options)
     counters = [tensor for tensor in model.state_dict() if tensor.endswith(COUNTER)]
     if counters and not any(tensor.endswith(COUNTER) for tensor in tensors):

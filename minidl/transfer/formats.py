@@ -90,4 +90,5 @@ def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
         return tensorfile.write(tensors, path, metadata)
     if metadata:
         raise ValueError("save_tensors: an .npz file holds no metadata; write a .safetensors file")
-    archive.write_npz({name: tensorfile.plain(name, value) for name, value in tensors.items()}, path)
+    more = (np.dtype(np.complex64), np.dtype(np.complex128))
+    archive.write_npz({name: tensorfile.plain(name, value, more) for name, value in tensors.items()}, path)

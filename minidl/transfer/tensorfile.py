@@ -82,12 +82,15 @@ def write(tensors: Mapping[str, Any], path: str | os.PathLike, metadata: Mapping
     atomic.write_bytes(path, len(text).to_bytes(8, "little"), text, data[end:])
 
 
-def plain(name: Any, value: Any) -> np.ndarray:
-    """The value as an array in C order and of the machine's byte order, if a file can hold it under that name."""
+def plain(name: Any, value: Any, more: tuple[np.dtype, ...] = ()) -> np.ndarray:
+    """The value as an array in C order and of the machine's byte order, if a file can hold it under that name.
+
+    more: dtypes that the file can hold beyond those of `.safetensors`.
+    """
     if not isinstance(name, str) or name == "__metadata__":
         raise TypeError(f"save_tensors: {name!r} cannot be the name of a tensor")
     array = np.asarray(as_array(value), order="C")
-    if array.dtype.newbyteorder("=") not in DTYPES.values():
+    if array.dtype.newbyteorder("=") not in (*DTYPES.values(), *more):
         raise TypeError(f"save_tensors: '{name}' is {array.dtype}, which the format cannot hold; there are "
                         f"{', '.join(str(dtype) for dtype in DTYPES.values())}")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
