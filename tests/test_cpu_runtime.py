@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from ctypes.util import find_library
 from pathlib import Path
 
 import numba
@@ -120,6 +121,18 @@ assert len(np.unique(y)) == min(2, numba.get_num_threads()), y
 assert not runtime._helpers
 """
     run(code, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
+
+
+def test_the_thread_count_of_others_openmp_stays_as_they_set_it():
+    """As PyTorch's does, which shares the library with Numba's layer."""
+    if find_library("gomp") is None:
+        pytest.skip("no libgomp here")
+    said = run("import ctypes, ctypes.util, numpy, minidl\n"
+               "openmp = ctypes.CDLL(ctypes.util.find_library('gomp'))\n"
+               "openmp.omp_set_num_threads(3)\n"
+               "minidl.kernels.relu(numpy.ones((300, 300), numpy.float32))\n"
+               "print(openmp.omp_get_max_threads())", NUMBA_THREADING_LAYER="omp", NUMBA_NUM_THREADS="2")
+    assert said.stdout.split() == ["3"]
 
 
 def test_without_numba_one_warning_and_the_reference():

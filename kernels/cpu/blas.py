@@ -6,9 +6,11 @@ beside two BLAS threads, 15 ms beside one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 from minidl.kernels.cpu.microkernel import LANES
 
@@ -19,6 +21,19 @@ AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids", "Zen5")
 def one_thread() -> None:
     """Limit the BLAS libraries loaded in this process to one thread, from now on."""
     threadpool_limits(limits=1, user_api="blas")
+
+
+@contextmanager
+def openmp_as_it_was() -> Iterator[None]:
+    """Within the block, somebody may set the number of threads of OpenMP libraries that others use: it is set back.
+
+    Numba's own layer does when it starts, and would give a PyTorch in the same process all cores.
+    """
+    libraries = ThreadpoolController().select(user_api="openmp").lib_controllers
+    before = [library.num_threads for library in libraries]
+    yield
+    for library, threads in zip(libraries, before):
+        library.set_num_threads(threads)
 
 
 @cache

@@ -19,7 +19,7 @@ import numpy as np
 from numba.core import event
 
 from minidl.kernels.cpu import team
-from minidl.kernels.cpu.blas import one_thread
+from minidl.kernels.cpu.blas import one_thread, openmp_as_it_was
 from minidl.kernels.cpu.cache import kept_on_disk
 from minidl.kernels.memory import FLOAT32, empty
 from minidl.kernels.threads import get_num_threads, set_num_threads
@@ -150,7 +150,8 @@ class _Announcement(event.Listener):
 
 event.register("numba:compile", _Announcement())
 one_thread()
-team.enlist()
+with openmp_as_it_was():
+    team.enlist()
 atexit.register(_let_helpers_rest)
 if hasattr(os, "register_at_fork"):  # a child forked in the middle of a parallel loop would inherit half its state
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
