@@ -10,6 +10,7 @@ import pytest
 import minidl
 from benchmarks import __main__ as command
 from benchmarks import ceilings, child, gemm, layers, machine, memory, peers, report, runs, shapes, suite, timing, twins
+from benchmarks.recurrent_twins import TASKS as RECURRENT_TASKS
 from benchmarks.timing import Contestant
 
 ROW_KEYS = {"name", "threads", "minidl_ms", "peers", "ratio"}
@@ -244,6 +245,18 @@ def test_training_steps_learn_from_the_same_weights():
     losses = [step() for _ in range(5)]
     assert [other() for _ in range(5)] == losses
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("task", RECURRENT_TASKS, ids=lambda task: task.name)
+def test_recurrent_training_steps_learn_from_the_same_weights(task):
+    small, lib = task.warm._replace(lr=1e-2), twins.library("minidl")
+    model, data = small.network(lib), twins.batch(small, np.random.default_rng(3))
+    assert data[0].dtype == np.int64 and data[0].max() < small.vocabulary
+    step = twins.training_step(model, small, lib, data)
+    other = twins.training_step(twins.twin(model, small, lib), small, lib, data)
+    losses = [step() for _ in range(5)]
+    assert [other() for _ in range(5)] == losses and losses[-1] < losses[0]
+    assert task in memory.TASKS
 
 
 def test_memory_is_that_of_the_steps(monkeypatch):

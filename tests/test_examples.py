@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "argparse" in path.read_text())
 SAYS = {
+    "adding_problem": r"always 1: 0\.1667.*RNN .*: did not.*LSTM 0\.0\d+: learnt it.*GRU  0\.0\d+: learnt it",
     "cifar10_cnn": r"122,570 parameters.*test accuracy",
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
@@ -20,6 +21,7 @@ SAYS = {
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+    "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 
