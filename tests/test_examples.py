@@ -19,7 +19,7 @@ SAYS = {
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
     "masked_lm": r"\| 100 \| \d\d\.\d\d% .*\| [+-]\d",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
-    "shakespeare_gpt": r"216,064 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
+    "shakespeare_gpt": r"226,944 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
     "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
