@@ -84,3 +84,23 @@ def test_text_lstm_reads_reviews_and_finds_spam(tmp_path):
     assert len(rows) == 8
     for data, accuracy, f1 in rows:
         assert float(accuracy) >= 74 if data == "rt_polarity" else float(f1) >= 93
+
+
+@pytest.mark.slow
+def test_bert_finetune_tells_good_reviews_from_bad_ones(tmp_path):
+    if not os.environ.get("MINIDL_DATA") or any(find_spec(package) is None for package in NEEDS["bert_finetune"]):
+        pytest.skip("needs the complete rt-polarity and MINIDL_DATA set to its folder, and pip install 'minidl[bert]'")
+    output = run(ROOT / "examples" / "bert_finetune.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    assert float(re.search(r"frozen BERT, new head \| ([\d.]+)%", output)[1]) >= 78
+    assert float(re.search(r"fine-tuned whole, 3 epochs \| ([\d.]+)%", output)[1]) >= 82
+
+
+@pytest.mark.slow
+def test_shakespeare_gpt_writes_as_well_as_the_recipe_says(tmp_path):
+    if not os.environ.get("MINIDL_DATA"):
+        pytest.skip("needs the complete tinyshakespeare: minidl data get tinyshakespeare, and MINIDL_DATA set")
+    output = run(ROOT / "examples" / "shakespeare_gpt.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    assert float(re.search(r"validation loss ([\d.]+)", output)[1]) <= 1.90
+    scratch, carried = (float(re.search(rf"\| {name} \| ([\d.]+) \|", output)[1])
+                        for name in ("from scratch", "from Shakespeare"))
+    assert carried < scratch
