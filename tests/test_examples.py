@@ -20,7 +20,7 @@ SAYS = {
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
     "masked_lm": r"\| 100 \| \d\d\.\d\d% .*\| [+-]\d",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
-    "shakespeare_gpt": r"216,064 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
+    "shakespeare_gpt": r"226,944 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
     "text_lstm": r"rt_polarity \| LSTM \| random .*rt_polarity \| GRU \| word2vec .*sms_spam \| GRU \| word2vec ",
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
@@ -86,3 +86,23 @@ def test_text_lstm_reads_reviews_and_finds_spam(tmp_path):
     assert len(rows) == 8
     for data, accuracy, f1 in rows:
         assert float(accuracy) >= 74 if data == "rt_polarity" else float(f1) >= 93
+
+
+@pytest.mark.slow
+def test_bert_finetune_tells_good_reviews_from_bad_ones(tmp_path):
+    if not os.environ.get("MINIDL_DATA") or any(find_spec(package) is None for package in NEEDS["bert_finetune"]):
+        pytest.skip("needs the complete rt-polarity and MINIDL_DATA set to its folder, and pip install 'minidl[bert]'")
+    output = run(ROOT / "examples" / "bert_finetune.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    assert float(re.search(r"frozen BERT, new head \| ([\d.]+)%", output)[1]) >= 78
+    assert float(re.search(r"fine-tuned whole, 3 epochs \| ([\d.]+)%", output)[1]) >= 82
+
+
+@pytest.mark.slow
+def test_shakespeare_gpt_writes_as_well_as_the_recipe_says(tmp_path):
+    if not os.environ.get("MINIDL_DATA"):
+        pytest.skip("needs the complete tinyshakespeare: minidl data get tinyshakespeare, and MINIDL_DATA set")
+    output = run(ROOT / "examples" / "shakespeare_gpt.py", tmp_path, MINIDL_DATA=os.environ["MINIDL_DATA"])
+    assert float(re.search(r"validation loss ([\d.]+)", output)[1]) <= 1.90
+    scratch, carried = (float(re.search(rf"\| {name} \| ([\d.]+) \|", output)[1])
+                        for name in ("from scratch", "from Shakespeare"))
+    assert carried < scratch
