@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pickle_parts import legacy, mapping, storage, tensor, view, zipped
+from pickle_parts import legacy, mapping, number, storage, tensor, text, view, zipped
 
 import minidl
 from minidl import FileFormatError, nn
@@ -103,6 +103,19 @@ def test_names_that_differ_are_paired_by_order_if_asked_and_the_error_says_so(tm
         minidl.transfer.rename_by_order({"b": state["3.bias"], "c": state["0.bias"]}, nn.Sequential(nn.Conv2d(1, 2, 3)))
     with pytest.raises(ValueError, match="the model has 6 more tensors, from '1.weight' on; write rename= by hand"):
         minidl.transfer.rename_by_order(dict(list(other.items())[:2]), model)
+
+
+@pytest.mark.parametrize("body, names", [
+    (mapping(model=mapping(a=tensor()), rng=tensor(), optimizer=mapping(b=tensor())), {"a"}),
+    (mapping(state_dict=mapping(model=mapping(a=tensor()))), {"a"}),
+    (b"}(" + text("model.a") + tensor() + text("b") + tensor() + b"u", {"model.a", "b"}),
+    (mapping(model=mapping(a=tensor()), state_dict=mapping(b=tensor())), {"model.a", "state_dict.b"}),
+    (mapping(encoder=mapping(a=tensor()), decoder=mapping(a=tensor())), {"encoder.a", "decoder.a"}),
+    (mapping(model=mapping(a=number(1)), ema=mapping(b=tensor())), {"ema.b"}),
+])
+def test_which_part_of_a_checkpoint_is_the_model(tmp_path, body, names):
+    (tmp_path / "file.pt").write_bytes(zipped(body))
+    assert load_tensors(tmp_path / "file.pt").keys() == names
 
 
 def test_lists_and_bare_tensors_have_names():

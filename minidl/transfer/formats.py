@@ -28,8 +28,8 @@ def load_tensors(path: str | os.PathLike, part: str | None = None, *,
     is recognised by its content.
 
     Dicts and lists inside of each other become dotted names; what is no tensor is left out. Of a checkpoint, such as
-    {"state_dict": …, "optimizer": …}, the model's part is taken: the one among "state_dict", "model_state_dict",
-    "model", … that holds tensors. part: take this one instead, such as "optimizer" or "ema.model".
+    {"state_dict": …, "optimizer": …}, the model's part is taken: the only dict called "state_dict", "model_state_dict",
+    "model" or the like that holds tensors. part: take this one instead, such as "optimizer" or "ema.model".
     Names are as in the file; `load(…, rename={"module": ""})` cuts a prefix off. bfloat16, which NumPy lacks, becomes
     float32, which holds the same values; no other type is converted.
 

@@ -148,8 +148,9 @@ def _choose(value: Any, part: str | None, size: int, path: Any) -> dict[str, Des
         raise FileFormatError(f"{path}: there is no tensor in it")
     if part is not None:
         return below(tensors, part, path)
-    while isinstance(value, dict) and not any(type(item) is Described for item in value.values()):
-        held = [key for key in STATE_DICTS if any(name.startswith(f"{key}.") for name in tensors)]
+    while isinstance(value, dict):
+        held = [key for key in STATE_DICTS if isinstance(value.get(key), dict)
+                and any(name.startswith(f"{key}.") for name in tensors)]
         if len(held) != 1:
             break
         value, tensors = value[held[0]], below(tensors, held[0], path)
