@@ -58,7 +58,7 @@ class SkipGrams:
         reach = draw.integers(1, self.window + 1, len(words))
         centers, near = [], []
         for distance in range(1, self.window + 1):
-            left = np.flatnonzero(sentences[distance:] == sentences[: len(words) - distance])
+            left = np.flatnonzero(sentences[distance:] == sentences[:-distance])
             for center, other in ((left, left + distance), (left + distance, left)):
                 within = reach[center] >= distance
                 centers.append(words[center[within]])
