@@ -25,7 +25,7 @@ from minidl.train import F1, BestWeights, Trainer, accuracy
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="four epochs on a part of the texts, small batches")
-parser.add_argument("--epochs", type=int, default=5)
+parser.add_argument("--epochs", type=int, default=6)
 parser.add_argument("--seeds", type=int, default=1)
 parser.add_argument("--labels", type=int, help="train on so many labelled texts only (default: all)")
 parser.add_argument("--vectors", type=Path, help="folder that word2vec.py wrote (default: run it now)")

@@ -26,13 +26,13 @@ options = parser.parse_args()
 minidl.seed(options.seed)
 options.output.mkdir(parents=True, exist_ok=True)
 
-# %% Data: sentences as word ids; words that occur once are unknown
+# %% Data: sentences as word ids; words that occur once are unknown, and 0000 stands for every number of four digits
 reviews, messages = rt_polarity("train"), sms_spam("train")
 if options.quick:
     reviews, messages = reviews.balanced(min(800, len(reviews))), messages.balanced(0.1 if messages.complete else 1.0)
 print(reviews, messages, sep="\n")
 texts = reviews.texts + messages.texts
-tokenizer = WordTokenizer.train(texts, min_frequency=2)
+tokenizer = WordTokenizer.train(texts, min_frequency=2, zero_digits=True)
 pairs = SkipGrams(tokenizer.encode_batch(texts), len(tokenizer), 512 if options.quick else 4096, options.window,
                   ignore=(tokenizer.pad_id, tokenizer.unk_id))
 

@@ -129,6 +129,9 @@ def test_what_words_are():
     assert tokenizer.vocabulary.tokens == ["<pad>", "<unk>", "<cls>", "cat", "sat", "the"]
     assert tokenizer.tokens("It's O’Neill's \"Cat\", isn't it?!") == [
         "it's", "o’neill's", '"', "cat", '"', ",", "isn't", "it", "?", "!"]
+    numbers = WordTokenizer.train("call 0800 or 0900 on 25.11.", zero_digits=True)
+    assert numbers.encode("0123") == numbers.encode("0800") != [numbers.unk_id]
+    assert numbers.tokens("7 12:30") == ["0", "00", ":", "00"]
     assert WordTokenizer(tokenizer.vocabulary, lower=False).tokens("The CAT") == ["The", "CAT"]
     ids, lengths = pad_sequences(tokenizer.encode_batch(["The cat", "a cat sat!"]), tokenizer.pad_id)
     assert ids.tolist() == [[5, 3, 0, 0], [1, 3, 4, 1]] and lengths.tolist() == [2, 4]
@@ -147,16 +150,16 @@ def test_characters_of_a_corpus_and_unknown_ones():
 
 
 def test_tokenisers_are_saved_and_loaded(tmp_path):
-    words = WordTokenizer.train(SENTENCES, lower=False)
+    words = WordTokenizer.train(SENTENCES, lower=False, zero_digits=True)
     words.save(tmp_path / "words.json")
     loaded = WordTokenizer.load(tmp_path / "words.json")
-    assert loaded.vocabulary == words.vocabulary and loaded.lower is False
+    assert loaded.vocabulary == words.vocabulary and (loaded.lower, loaded.zero_digits) == (False, True)
     CharTokenizer.train("\n\tabc").save(tmp_path / "characters.json")
     assert CharTokenizer.load(tmp_path / "characters.json").encode("a\n") == [2, 1]
     with pytest.raises(FileFormatError, match="holds a tokeniser of the kind 'words', a CharTokenizer needs"):
         CharTokenizer.load(tmp_path / "words.json")
     content = json.loads((tmp_path / "words.json").read_text())
-    for options in ({"lower": "yes"}, {"lower": True, "vocabulary": False}, {}, None):
+    for options in ({"lower": "yes", "zero_digits": True}, {"lower": True, "vocabulary": False}, {}, None):
         (tmp_path / "words.json").write_text(json.dumps({**content, "options": options}))
         with pytest.raises(FileFormatError, match="the options of a WordTokenizer"):
             WordTokenizer.load(tmp_path / "words.json")

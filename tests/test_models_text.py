@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import minidl
@@ -103,6 +103,7 @@ def test_errors_name_the_layer():
 
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=5), window=st.integers(1, 4))
+@example(texts=[[1, 2]], window=4)
 def test_pairs_are_words_near_each_other_in_one_sentence(texts, window):
     kept = [[word for word in text if word != 0] for text in texts]
     if max(map(len, kept)) < 2:

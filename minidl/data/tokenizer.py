@@ -17,6 +17,7 @@ from minidl.errors import FileFormatError
 
 Texts = str | Corpus | Iterable[str]
 Kind = TypeVar("Kind", bound="Tokenizer")
+DIGIT = re.compile(r"\d")
 WORDS = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # words, with the apostrophes within them, and single signs
 
 
@@ -112,30 +113,33 @@ class WordTokenizer(Tokenizer):
     """Words and single signs; `decode` puts a space between tokens, so that spaces and, with `lower`, case are lost.
 
     lower: write everything in lower case first.
+    zero_digits: write every digit as 0 first, so that numbers of one length, such as telephone numbers, are one word.
     """
 
     kind = "words"
 
-    def __init__(self, vocabulary: Vocabulary, lower: bool = True):
+    def __init__(self, vocabulary: Vocabulary, lower: bool = True, zero_digits: bool = False):
         super().__init__(vocabulary)
-        self.lower = lower
+        self.lower, self.zero_digits = lower, zero_digits
 
     @classmethod
     def train(cls, texts: Texts, min_frequency: int = 1, max_size: int | None = None, lower: bool = True,
-              pad: str | None = "<pad>", unk: str | None = "<unk>", specials: Sequence[str] = ()) -> WordTokenizer:
+              pad: str | None = "<pad>", unk: str | None = "<unk>", specials: Sequence[str] = (),
+              zero_digits: bool = False) -> WordTokenizer:
         """A tokeniser for the words of `texts` (one string or several); see `Vocabulary.build` for the options."""
-        cut = cls(Vocabulary([]), lower).tokens
+        cut = cls(Vocabulary([]), lower, zero_digits).tokens
         vocabulary = Vocabulary.build(map(cut, each_text(texts)), min_frequency, max_size, pad, unk, specials)
-        return cls(vocabulary, lower)
+        return cls(vocabulary, lower, zero_digits)
 
     def tokens(self, text: str) -> list[str]:
-        return WORDS.findall(text.lower() if self.lower else text)
+        text = text.lower() if self.lower else text
+        return WORDS.findall(DIGIT.sub("0", text) if self.zero_digits else text)
 
     def join(self, tokens: Sequence[str]) -> str:
         return " ".join(tokens)
 
     def options(self) -> dict[str, Any]:
-        return {"lower": self.lower}
+        return {"lower": self.lower, "zero_digits": self.zero_digits}
 
 
 def each_text(texts: Texts) -> Iterable[str]:
