@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from threads import assert_same_bits
 
 from minidl.kernels import cpu, reference, use_precision
+from minidl.kernels.cpu import conv_samples
 from minidl.kernels.shapes import conv_output_size
 
 # Sums of float32 in another order: within this part of the largest value.
@@ -48,6 +49,9 @@ CASES = [
     (1, 6, 9, 9, 5, (1, 1), (2, 2), (1, 1), (1, 1), 1),  # no share of even rows or columns has a tap
     (4, 70, 8, 8, 80, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # weights packed when they are needed, and ahead:
     (1, 80, 24, 24, 20, (3, 3), (1, 1), (1, 1), (2, 2), 1),
+    (32, 20, 6, 5, 18, (3, 3), (1, 1), (0, 0), (1, 1), 1),  # small maps of many samples, also below:
+    (61, 40, 8, 7, 34, (2, 3), (1, 2), (0, 0), (1, 2), 2),  # … with a panel that is not full, and two groups
+    (25, 6, 7, 7, 20, (2, 2), (3, 3), (0, 0), (1, 1), 1),  # … with pixels that no window reaches
     (2, 6, 9, 10, 12, (3, 2), (2, 3), (1, 1), (2, 2), 6),  # depthwise, two outputs a channel
     (2, 6, 9, 10, 6, (5, 5), (2, 2), (2, 2), (1, 1), 6),
     (3, 5, 8, 40, 5, (3, 3), (1, 1), (1, 1), (1, 1), 5),
@@ -97,6 +101,14 @@ def test_same_bits_for_any_number_of_threads(case):
     assert_same_bits(lambda: results(cpu, *drawn))
 
 
+def test_cases_of_small_maps_hold_samples_side_by_side():
+    for samples, channels, *size, outputs, kernel, stride, padding, dilation, groups in CASES[-7:-4]:
+        axes = size, kernel, stride, padding, dilation
+        g_size = [conv_output_size(*axis) for axis in zip(*axes)]
+        sizes = samples, outputs // groups, channels // groups, size, g_size
+        assert conv_samples.pays(*sizes, *axes[1:], winograd=False), sizes
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_equals_the_reference_for_any_options(data):
@@ -126,7 +138,7 @@ def test_g_decides_how_many_windows_there_are(groups, more):
         assert_alike({name: ours}, {name: getattr(reference, name)(g, first, rest, **options)})
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[8], CASES[12]], ids=str)
+@pytest.mark.parametrize("case", [CASES[1], CASES[2], CASES[8], CASES[12], CASES[-7]], ids=str)
 def test_nan_stays_where_the_windows_take_it(case):
     x, weight, bias, g, options = draw(case)
     x[0, 0, 2, 3] = np.nan

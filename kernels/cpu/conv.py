@@ -1,9 +1,10 @@
 """Convolution in compiled loops: which algorithm computes what. As in `../reference/conv.py`.
 
 The result and the gradient of the input are products of weights and windows (`conv_windows.py`); with a stride, the
-latter is several (`conv_shares.py`). The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where
-every output sees one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after
-another. Most 3x3 filters without stride take a way of their own (`winograd.py`).
+latter is several (`conv_shares.py`), and on small maps of many samples one whose panels hold samples
+(`conv_samples.py`). The gradient of the weights is a sum over all pixels (`conv_weights.py`). Where every output sees
+one channel only, loops over taps do (`conv_depthwise.py`); other groups are computed one after another. Most 3x3
+filters without stride take a way of their own (`winograd.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu import winograd
+from minidl.kernels.cpu import conv_samples, winograd
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
@@ -71,7 +72,16 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
         depthwise_grad_input(g, weight, grad, stride, padding, dilation)
         return grad
     whole = g.shape[2:] == tuple([conv_output_size(*axis) for axis in zip(size, kernel, stride, padding, dilation)])
-    if whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation):
+    transformed = whole and winograd.suits(len(g), outputs, channels, size, kernel, stride, padding, dilation)
+    if channels > NARROW and conv_samples.pays(
+            len(g), outputs, channels, size, g.shape[2:], kernel, stride, padding, dilation, transformed):
+        for group in range(groups):
+            conv_samples.samples_product(
+                g, weight, grad, channels=(group * outputs, outputs), outputs=(group * channels, channels),
+                stride=stride, padding=padding, dilation=dilation,
+            )
+        return grad
+    if transformed:
         winograd.grad_input(g, weight, grad, padding, groups)
         return grad
     shape = grad.shape
