@@ -179,6 +179,12 @@ def test_a_sentence_is_the_mean_of_its_tokens_and_the_encoder_is_saved_frozen_an
     assert_close(encoder(ids), expected, 1e-6)  # id 0 is the padding
     unit = SentenceEncoder(encoder.bert, normalize=True)(ids, mask)
     assert_close(unit, expected / np.linalg.norm(expected, axis=1, keepdims=True), 1e-6)
+    whole = SentenceEncoder(encoder.bert, all_layers=True)
+    states = encoder.bert(ids, mask, output_hidden_states=True).hidden_states
+    expected_of_all = [[state.numpy()[row, :length].mean(axis=0) for state in states]
+                       for row, length in enumerate(mask.sum(1))]
+    assert_close(whole(ids), np.reshape(expected_of_all, (3, -1)), 1e-6)
+    assert_close(whole.embed([ids[0], ids[1, :4]]), whole(ids).numpy()[:2], 1e-5)
     with pytest.raises(ValueError, match="sentence 1 of 2"):
         encoder(np.array([[2, 3], [0, 0]]))
 

@@ -13,6 +13,7 @@ import numpy as np
 from minidl import nn, transfer
 from minidl.models.bert import BertModel, as_ids, as_mask, initialise
 from minidl.nn import functional as F
+from minidl.ops import cat
 from minidl.tensor import Tensor, no_grad
 
 
@@ -21,27 +22,29 @@ class SentenceEncoder(nn.Module):
     """The mean of a BERT's token vectors over the tokens of each sentence: token ids (N, T) to (N, D).
 
     A sentence's tokens are those that the mask shows, or, without a mask, those that are not the padding token.
-    normalize=True gives vectors of length 1, whose products are cosines of the angles between them.
-    Reimers and Gurevych 2019, "Sentence-BERT".
+    normalize=True gives vectors of length 1, whose products are cosines of the angles between them. all_layers=True
+    puts the means of the embeddings and of each layer side by side, (N, (L + 1) D): a frozen network says more about a
+    sentence than its last layer does. Reimers and Gurevych 2019, "Sentence-BERT".
     """
 
-    def __init__(self, bert: BertModel | None = None, normalize: bool = False):
+    def __init__(self, bert: BertModel | None = None, normalize: bool = False, all_layers: bool = False):
         self.bert: Any = bert
-        self.normalize = normalize
+        self.normalize, self.all_layers = normalize, all_layers
 
     def config(self) -> dict[str, Any]:
-        return {"normalize": self.normalize}  # the encoder is a child, which the structure writes down itself
+        return {"normalize": self.normalize, "all_layers": self.all_layers}  # the encoder is written down as a child
 
     def forward(self, input_ids: Any, attention_mask: Any = None) -> Tensor:
         """Raises ValueError for a sentence without tokens, and what `BertModel` raises."""
         ids = as_ids(input_ids)
         mask = as_mask(ids != self.bert.pad_token_id if attention_mask is None else attention_mask, ids.shape)
-        vectors = self.bert(ids, mask).last_hidden_state
-        pooled = mean_pooling(vectors, mask)
+        output = self.bert(ids, mask, output_hidden_states=self.all_layers)
+        states = output.hidden_states if self.all_layers else (output.last_hidden_state,)
+        pooled = cat([mean_pooling(state, mask) for state in states], dim=1)
         return F.normalize(pooled) if self.normalize else pooled
 
     def embed(self, sequences: Sequence[Sequence[int]], batch_size: int = 32) -> np.ndarray:
-        """The vectors (N, D) of N lists of token ids, in evaluation mode and without gradients.
+        """The vectors, a row each, of N lists of token ids, in evaluation mode and without gradients.
 
         Sentences of similar length are read together, so that little is padded; the order of the result is theirs.
         Raises ValueError for an empty list.
@@ -49,7 +52,8 @@ class SentenceEncoder(nn.Module):
         lengths = np.array([len(sequence) for sequence in sequences], np.int64)
         if not lengths.all():
             raise ValueError(f"embed: sentence {int(np.argmin(lengths))} of {len(lengths)} has no tokens")
-        vectors = np.empty((len(lengths), self.bert.hidden_size), self.bert.embeddings.word_embeddings.weight.dtype)
+        width = self.bert.hidden_size * (self.bert.num_hidden_layers + 1 if self.all_layers else 1)
+        vectors = np.empty((len(lengths), width), self.bert.embeddings.word_embeddings.weight.dtype)
         order, modes = np.argsort(-lengths, kind="stable"), [(module, module._mode) for module in self.modules()]
         self.eval()
         try:

@@ -13,6 +13,8 @@ import numpy as np
 
 from minidl.tensor import Tensor
 
+BLOCK = 2**13  # numbers; BLAS shares longer products among threads, and their sums would depend on how many
+
 
 def clip_grad_norm_(parameters: Any, max_norm: float, norm_type: float = 2.0,
                     error_if_nonfinite: bool = False) -> Tensor:
@@ -70,6 +72,15 @@ def _total_norm(gradients: list[Any], p: float) -> float:
         return 0.0
     if p == float("inf"):
         return float(np.max([float(np.abs(gradient).max(initial=0)) for gradient in gradients]))
-    powers = [np.square(gradient, dtype=np.float64) if p == 2 else np.power(np.abs(gradient), p, dtype=np.float64)
-              for gradient in gradients]
-    return sum(float(power.sum()) for power in powers) ** (1 / p)
+    return sum(_sum_of_powers(gradient, p) for gradient in gradients) ** (1 / p)
+
+
+def _sum_of_powers(gradient: Any, p: float) -> float:
+    """The sum of |g|^p, BLOCK numbers at a time, which stay in the cache while they are float64."""
+    if p != 2:
+        return float(np.power(np.abs(gradient), p, dtype=np.float64).sum())
+    numbers, total = gradient.reshape(-1), 0.0
+    for start in range(0, numbers.size, BLOCK):
+        block = numbers[start:start + BLOCK].astype(np.float64)
+        total += float(block @ block)
+    return total
