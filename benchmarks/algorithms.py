@@ -30,7 +30,10 @@ def of_layer(layer: Layer, direction: str) -> str:
         return "reference"
     if layer.groups > 1 and layer.groups == layer.channels:
         return "depthwise"
-    if _by_winograd(layer, direction):
+    winograd = _by_winograd(layer, direction)
+    if direction == "input gradient" and _by_samples(layer, winograd):
+        return "samples"
+    if winograd:
         return "Winograd"
     from minidl.kernels.cpu import conv_dots, conv_narrow  # loads Numba
 
@@ -54,3 +57,12 @@ def _by_winograd(layer: Layer, direction: str) -> bool:
         kinds, size = kinds[::-1], layer.size
     return winograd.suits(layer.batch, *kinds, (size, size), *[(number, number) for number in
                           (layer.kernel, layer.stride, layer.padding, 1)], sums=direction == "weight gradient")
+
+
+def _by_samples(layer: Layer, winograd: bool) -> bool:
+    from minidl.kernels.cpu import conv_narrow, conv_samples  # loads Numba
+
+    inputs, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
+    numbers = layer.size, layer.output_size, layer.kernel, layer.stride, layer.padding, 1
+    pairs = [(number, number) for number in numbers]
+    return inputs > conv_narrow.NARROW and conv_samples.pays(layer.batch, outputs, inputs, *pairs, winograd)

@@ -72,6 +72,7 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
         yield _look_up, (images * side, 64)
         yield _attend, (images, side)
         yield _image_kernels, (images, side)
+    yield _both_ways, (nn.Conv2d(16, 16, 3), (32, 16, 6, 6))  # a small map of many samples
     for layer in SEQUENCES:
         yield _through_time, (layer, (8, 4, 16))
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:
