@@ -24,7 +24,7 @@ from minidl.tensor import Tensor
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="few steps, one seed, 100 labels")
 parser.add_argument("--seeds", type=int, default=3)
-parser.add_argument("--epochs", type=int, default=14, help="of pre-training")
+parser.add_argument("--epochs", type=int, default=10, help="of pre-training")
 parser.add_argument("--steps", type=int, default=300, help="of every fine-tuning")
 options = parser.parse_args()
 seeds, steps, budgets = (1, 20, (100,)) if options.quick else (options.seeds, options.steps, (100, 500, 5000))
