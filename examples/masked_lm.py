@@ -1,8 +1,8 @@
-"""A small BERT reads sentences without labels, guessing hidden words, and then needs fewer labels (masked words).
+"""A small BERT reads sentences without labels, guessing hidden words: does it need fewer labels then? (masked words)
 
 Word pieces and weights are learnt here, from rt-polarity's own training sentences: a seventh of the pieces is hidden,
-and guessed. Then 100, 500 or 5,000 labels fine-tune the network to tell good reviews from bad ones, beside one from
-scratch with the same labels and steps. Needs `pip install 'minidl[text,plot]'`.
+and guessed. Then 100, 500 or 5,000 labels fine-tune the network, beside one from scratch with the same labels and
+steps. On so little text the two are level; bert_finetune.py shows what much text brings. Needs 'minidl[text,plot]'.
 """
 
 # %%
@@ -24,7 +24,7 @@ from minidl.tensor import Tensor
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="few steps, one seed, 100 labels")
 parser.add_argument("--seeds", type=int, default=3)
-parser.add_argument("--epochs", type=int, default=14, help="of pre-training")
+parser.add_argument("--epochs", type=int, default=10, help="of pre-training")
 parser.add_argument("--steps", type=int, default=300, help="of every fine-tuning")
 options = parser.parse_args()
 seeds, steps, budgets = (1, 20, (100,)) if options.quick else (options.seeds, options.steps, (100, 500, 5000))
