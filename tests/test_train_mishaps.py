@@ -14,6 +14,14 @@ from minidl.train import Accuracy, Callback, Trainer, accuracy
 from minidl.train.guards import InterruptAtSafePoints
 
 
+@pytest.fixture(autouse=True)
+def usual_ctrl_c():
+    """A test run started in the background ignores Ctrl-C; here it has its usual meaning."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def press_ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
