@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from benchmarks import ceilings, child, gemm, layers, machine, memory, peers, re
 from benchmarks.recurrent_twins import TASKS as RECURRENT_TASKS
 from benchmarks.timing import Contestant
 
+ROOT = Path(__file__).resolve().parents[1]
 ROW_KEYS = {"name", "threads", "minidl_ms", "peers", "ratio"}
 
 
@@ -259,11 +262,13 @@ def test_recurrent_training_steps_learn_from_the_same_weights(task):
     assert task in memory.TASKS
 
 
-def test_memory_is_that_of_the_steps(monkeypatch):
-    task = twins.Task("wide", lambda lib: lib.nn.Linear(4096, 1024), (8, 4096), "SGD", 1e-3)
-    monkeypatch.setattr(memory, "TASKS", (task,))
-    held = memory.main("minidl", "wide")
-    assert held >= 24  # MiB: weights and gradients are 16 each; some of it may lie in memory that was free before
+def test_memory_is_that_of_the_steps():
+    """In a process of its own, as the benchmark measures: here, other tests have left free memory behind."""
+    code = ("from benchmarks import memory, twins\n"
+            "memory.TASKS = (twins.Task('wide', lambda lib: lib.nn.Linear(4096, 1024), (8, 4096), 'SGD', 1e-3),)\n"
+            "print(memory.main('minidl', 'wide'))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) >= 30  # MiB: weights and gradients are 16 each
 
 
 def test_machine_is_described():
