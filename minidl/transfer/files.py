@@ -23,6 +23,9 @@ from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.formats import read, save_tensors
 from minidl.transfer.head import head_path
+from minidl.transfer.ledger import ledger_of
+from minidl.transfer.ledger_load import rows_of_load
+from minidl.transfer.ledger_rows import observe
 from minidl.transfer.matching import LoadError, match, rename_all
 from minidl.transfer.patterns import every_module
 from minidl.transfer.preprocess import preprocess
@@ -114,6 +117,7 @@ def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping
     if fresh:
         _tie(model, ties, what)
     matched = match(found, model, allow, what)
+    before = {} if fresh else observe(model)
     _copy(matched.arrays, model)
     never_trained = {names.get(name, name) for name in fields["untrained"]}
     for name, parameter in model._every_name():
@@ -123,6 +127,8 @@ def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping
             parameter.untrained = True
     _carry(fields, model, {*matched.reinitialised, *matched.skipped})
     watch(model)
+    kind, _, detail = what.partition(": ")
+    ledger_of(model).note_load(kind, detail, rows_of_load(found, names, model, matched, allow, fresh), before)
     return model
 
 
