@@ -152,10 +152,7 @@ class Ledger:
         """
         number = self.events[-1].number + 1 if self.events else 1
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        last = self.latest()
-        same = (last.get(row.name) for row in rows)
-        rows = [row if row != earlier else earlier for row, earlier in zip(rows, same)]  # equal rows: one in memory
-        self.events.append(Event(number, kind, detail, time, tuple(rows)))
+        self.events.append(Event(number, kind, detail, time, _shared(rows, self.events[-1:])))
         self._note_frozen(number, kind, after, rewritten)
         while len(self.events) > 2 and sum(len(event.rows) for event in self.events) > MOST_ROWS:
             del self.events[1]
@@ -240,7 +237,8 @@ class Ledger:
             rows.append(_tied_or(seen, name, status, "; ".join(text for text in (reason, remark) if text), lr=lr,
                                  before=before.get(name), after=seen.sha256))
         if place is not None:
-            self.events[place] = self.events[place]._replace(detail=detail, rows=tuple(rows))
+            earlier = self.events[max(place - 1, 0): place]
+            self.events[place] = self.events[place]._replace(detail=detail, rows=_shared(rows, earlier))
         self._note_frozen(number, "training", after)
 
     def _trained(self, name: str, seen: Seen, before: str | None, lr: Any, optimizer: Any) -> tuple[str, str]:
@@ -289,6 +287,12 @@ def _tied_or(seen: Seen, name: str, status: str, reason: str = "", **more: Any) 
     if seen.first is not None:
         status, reason = "tied", f"to {seen.first}"
     return seen.row(name, status, reason, **more)
+
+
+def _shared(rows: list[Row], earlier: list[Event]) -> tuple[Row, ...]:
+    """The rows, where they equal those of the event before as the same objects, so that they take memory once."""
+    before = {row.name: row for event in earlier for row in event.rows}
+    return tuple(before[row.name] if before.get(row.name) == row else row for row in rows)
 
 
 def _learning_rates(optimizer: Any) -> dict[int, float]:
