@@ -13,6 +13,8 @@ from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
+
 from minidl.errors import did_you_mean
 from minidl.models import weights
 from minidl.nn import init
@@ -69,7 +71,8 @@ def _pretrained(name: str, num_classes: int | None, wanted: str | os.PathLike, r
     path, known = weights.find(wanted, name)
     what = f"create_model: {path}"
     tensors, metadata = read(path)
-    with init.skipped() if not allow else nullcontext():  # all that would be drawn is read from the file
+    # All that would be drawn is read from the file; what lies in memory until then overflows in any arithmetic.
+    with init.skipped() if not allow else nullcontext(), np.errstate(all="ignore"):
         model = _models[name](**options)
         head = head_path(model)
         if known is not None:

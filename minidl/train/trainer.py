@@ -22,6 +22,7 @@ from minidl.train.history import History
 from minidl.train.meter import Meter, as_metrics, loss_value
 from minidl.train.progress import Bar
 from minidl.train.run import Run
+from minidl.transfer.ledger import ledger_of
 from minidl.transfer.untrained import watch
 
 
@@ -76,7 +77,8 @@ class Trainer:
         self.history = History()
         run = Run(self, optimizer, train, validation, list(callbacks), int(epochs), int(accumulate), clip_norm,
                   progress, f"{label}, " if label else "")
-        run.go()
+        with ledger_of(self.model).training(optimizer, f"Trainer.fit, {run.epochs} epochs, {type(optimizer).__name__}"):
+            run.go()
         return self.history
 
     def evaluate(self, data: Any, *, batch_size: int = 256, progress: bool = False) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,9 +24,16 @@ from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.formats import read, save_tensors
 from minidl.transfer.head import head_path
+from minidl.transfer.ledger import ledger_of
+from minidl.transfer.ledger_load import rows_of_load
+from minidl.transfer.ledger_rows import observe
 from minidl.transfer.matching import LoadError, match, rename_all
 from minidl.transfer.patterns import every_module
 from minidl.transfer.preprocess import preprocess
+from minidl.transfer.probe import ATTRIBUTE as PROBE_INPUTS
+from minidl.transfer.probe import FAILURES, check_bytes, make, replay
+from minidl.transfer.probe_guard import TooMuch
+from minidl.transfer.probe_text import parse
 from minidl.transfer.structure import LONGEST_TEXT, build, structure
 from minidl.transfer.tensorfile import load_metadata, parse_json
 from minidl.transfer.untrained import untrained, watch
@@ -33,20 +41,25 @@ from minidl.transfer.untrained import untrained, watch
 FORMAT = 1
 FIELDS: dict[str, type | tuple] = {  # name in the metadata, after "minidl.", and the type of its JSON
     "architecture": dict, "preprocessing": dict, "classes": list, "licence": str, "provenance": dict, "ties": dict,
-    "untrained": list,
+    "untrained": list, "probe": dict,
 }
 CARRIED = ("preprocessing", "classes", "licence", "provenance")  # the fields that a loaded model has as attributes
 
 
 def save(model: Module, path: str | os.PathLike, *, preprocessing: Mapping[str, Any] | None = None,
          classes: Sequence[str] | None = None, licence: str | None = None,
-         provenance: Mapping[str, Any] | str | None = None) -> None:
+         provenance: Mapping[str, Any] | str | None = None, probe: Any = None) -> None:
     """Write all parameters and persistent buffers of `model`, and what is known about it, to one `.safetensors` file.
 
     preprocessing: JSON values such as {"range": [0, 1], "mean": [0.13], "std": [0.31]} (see `preprocess`).
     classes: the names of the classes in the order of the outputs. provenance: what it was trained on, text or JSON
     values; minidl's version and the time are added. What is left out is taken from the model, if it was loaded with
     it; provenance that is given keeps the one the model came with under "based_on".
+
+    probe: an input and the model's outputs for it at up to 24 layers go into the file's metadata, with the SHA-256 of
+    every tensor, and `load` refuses a model that does not reproduce them. Give inputs (N, …) of at most 1 MiB, several
+    in a tuple, or the shape of one sample, such as (3, 32, 32); for True one is found by trying. The model runs twice
+    on it, in evaluation mode. None takes the inputs of the file that the model was loaded from, if it had any.
 
     Saving is atomic and neither changes nor moves the model; ties are kept. A model of a class that `structure` does
     not know is saved without its architecture.
@@ -66,13 +79,14 @@ def save(model: Module, path: str | os.PathLike, *, preprocessing: Mapping[str, 
     fields["untrained"] = untrained(model)
     if not tensors:
         raise ValueError(f"save: this {type(model).__name__} has no parameters and no buffers: nothing to save")
+    fields["probe"] = _probe(model, probe, tensors)
     metadata = {"format": "pt", "minidl.format": str(FORMAT)}  # "pt": layouts and names are PyTorch's
     metadata |= {f"minidl.{name}": _to_json(name, value) for name, value in fields.items() if value}
     save_tensors(tensors, path, metadata)
 
 
 def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping[str, str] | None = None,
-         rename: Mapping[str, str] | None = None) -> Module:
+         rename: Mapping[str, str] | None = None, probe: bool = True) -> Module:
     """Read a model from a `.safetensors` file; into `model` if one is given, else built from the file's architecture.
 
     With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`.
@@ -88,24 +102,32 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     The architecture with the weights of the first layers only:
     `load(path, allow={"features.conv2.*": "reinit", "classifier.*": "reinit"})`.
 
+    probe: a file that was saved with a probe holds outputs for an input. The model runs on it, in evaluation mode, and
+    must give the same, within 1e-4 of an output's largest value (0.02 for float16), at every layer before the
+    first tensor that `allow` leaves out; the bytes of all tensors must be those that were saved. False loads without.
+
     Returns the model, in training mode if it was built here. It carries what the file says as plain attributes:
     `model.preprocessing` (dict), `model.classes` (list), `model.licence` (text), `model.provenance` (dict), None
     where the file says nothing; with preprocessing also `model.preprocess(images)`.
     Raises FileFormatError for a damaged, foreign or hostile file, LoadError (a ValueError) with all that does not
-    fit. The model is unchanged after an error.
+    fit, or names the first layer that does not reproduce the probe. The model is unchanged after an error.
     """
-    return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename)
+    return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename, probe)
 
 
 def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping[str, str], what: str,
-         allow: Mapping[str, str] | None, rename: Mapping[str, str] | None) -> Module:
+         allow: Mapping[str, str] | None, rename: Mapping[str, str] | None, probe: bool = True) -> Module:
     """`load` from what was read; `what` begins the messages of errors."""
     fields = _fields(metadata, tensors, what)
+    proof = parse(fields["probe"], what) if probe and "probe" in fields else None
+    if proof is not None:
+        check_bytes(proof, tensors, what)
     fresh = model is None
     if model is None:
         size = sum(array.nbytes + 64 for array in tensors.values())
         limit = 2 * size + 2**16  # what the file holds, once more for ties, and a little for small things
-        with init.skipped() if not allow else nullcontext():  # all that would be drawn is read from the file
+        # All that would be drawn is read from the file; what lies in memory until then overflows in any arithmetic.
+        with init.skipped() if not allow else nullcontext(), np.errstate(all="ignore"):
             model = _build(fields, limit, what)
     names = rename_all([*tensors, *fields["ties"]], rename, what)
     found = {names[name]: array for name, array in tensors.items()}
@@ -114,7 +136,14 @@ def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping
     if fresh:
         _tie(model, ties, what)
     matched = match(found, model, allow, what)
-    _copy(matched.arrays, model)
+    before = {} if fresh else observe(model)
+    undo = _copy(matched.arrays, model)
+    told = ""
+    if proof is not None:
+        with undoing(undo):
+            size = sum(array.nbytes for array in tensors.values())
+            told = replay(model, proof, [*matched.reinitialised, *matched.skipped], fresh, size, what)
+        vars(model)[PROBE_INPUTS] = proof.inputs
     never_trained = {names.get(name, name) for name in fields["untrained"]}
     for name, parameter in model._every_name():
         if name in matched.arrays:
@@ -123,6 +152,9 @@ def fill(model: Module | None, tensors: dict[str, np.ndarray], metadata: Mapping
             parameter.untrained = True
     _carry(fields, model, {*matched.reinitialised, *matched.skipped})
     watch(model)
+    kind, _, detail = what.partition(": ")
+    detail += f"; {told}" if told else ""
+    ledger_of(model).note_load(kind, detail, rows_of_load(found, names, model, matched, allow, fresh), before)
     return model
 
 
@@ -147,6 +179,22 @@ def _check_texts(classes: Any, licence: Any) -> None:
         raise TypeError(f"save: classes must be a list of names, not {classes!r}")
     if not isinstance(licence, (str, type(None))):
         raise TypeError(f"save: licence must be a text, not {type(licence).__name__}")
+
+
+def _probe(model: Module, wanted: Any, tensors: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The probe's JSON values; where it was not asked for and cannot be made, a warning instead of it."""
+    known = vars(model).get(PROBE_INPUTS)
+    if wanted is False or wanted is None and known is None:
+        return None
+    try:
+        return make(model, known if wanted is None else wanted, tensors)
+    except (*FAILURES, TooMuch) as error:
+        if wanted is None:
+            warnings.warn(f"save: written without a probe, since the model does not run on that of the file it came "
+                          f"from: {error}; give another one with probe=", stacklevel=3)
+            return None
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"save: probe: {error}") from error
 
 
 def _provenance(given: Any, before: Any) -> dict[str, Any]:
@@ -248,18 +296,26 @@ def _tie(model: Module, ties: Mapping[str, str], what: str) -> None:
             setattr(places[path], attribute, one)
 
 
-def _copy(arrays: Mapping[str, np.ndarray], model: Module) -> None:
-    """Copy the arrays into the model's; all or nothing, even when interrupted."""
+def _copy(arrays: Mapping[str, np.ndarray], model: Module) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Copy the arrays into the model's; all or nothing, even when interrupted. Returns what `undoing` needs."""
     own = model.state_dict()
     for name in arrays:
         if not own[name].array.flags.writeable:
             raise ValueError(f"load: '{name}' of the model is read-only memory; make it anew with .clone()")
     undo: list[tuple[np.ndarray, np.ndarray]] = []
-    try:
+    with undoing(undo):
         for name, array in arrays.items():
             target = own[name].array
             undo.append((target, target.copy()))
             target[...] = array
+    return undo
+
+
+@contextmanager
+def undoing(undo: list[tuple[np.ndarray, np.ndarray]]) -> Iterator[None]:
+    """Write the earlier values into the arrays again if the block raises."""
+    try:
+        yield
     except BaseException:
         for target, before in undo:
             target[...] = before

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from minidl.nn.module import Module, Parameter
+from minidl.transfer.ledger import ledger_of
 from minidl.transfer.patterns import every_module, matching, nothing_matches
 
 
@@ -39,6 +40,7 @@ def freeze(model: Module, *patterns: str | Module | Parameter, batchnorm: str = 
             frozen[id(module)] = module
     for module in frozen.values():
         module.frozen = not (batchnorm == "train" and _follows_statistics(module))
+    ledger_of(model).note_state("freeze", _named(model, patterns, batchnorm))
     return model
 
 
@@ -54,6 +56,7 @@ def unfreeze(model: Module, *patterns: str | Module | Parameter) -> Module:
     for parameter in (*parameters, *(p for top in modules for p in top.parameters())):
         parameter.requires_grad = True
     release_containers(model)
+    ledger_of(model).note_state("unfreeze", _named(model, patterns))
     return model
 
 
@@ -85,6 +88,13 @@ def _is_wholly_frozen(module: Module) -> bool:
 
 def _follows_statistics(module: Module) -> bool:
     return "running_mean" in module._buffer_names
+
+
+def _named(model: Module, patterns: Iterable, batchnorm: str = "eval") -> str:
+    """What was named, in words for the ledger."""
+    paths = {id(value): name for name, value in (*every_module(model), *model._every_name())}
+    words = [pattern if isinstance(pattern, str) else paths[id(pattern)] or "all" for pattern in patterns] or ["all"]
+    return ", ".join(words) + ("; BatchNorm follows the data" if batchnorm == "train" else "")
 
 
 def _select(verb: str, model: Module, patterns: Iterable) -> tuple[list[Module], list[Parameter]]:

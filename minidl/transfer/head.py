@@ -15,10 +15,15 @@ from minidl import nn
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.freeze import release_containers
+from minidl.transfer.ledger import ledger_of
+from minidl.transfer.ledger_rows import observe
 from minidl.transfer.untrained import watch
 
 HEAD_NAMES = ("fc", "classifier", "head", "heads", "linear")  # what the head is called in the models of the field
 CLASS_COUNTS = ("num_classes", "n_classes", "num_labels", "classes")  # attributes in which models keep the count
+INITIALISERS = {  # of `_fresh`, in words for the ledger
+    "weight": "kaiming_uniform_(a=5**0.5)", "bias": "uniform_(-fan_in**-0.5, fan_in**-0.5)",
+}
 PROBABILITIES = ("Softmax", "LogSoftmax", "Sigmoid", "LogSigmoid")
 
 
@@ -63,12 +68,15 @@ def rehead(model: Module, num_classes: int, *, at: str | None = None,
                         f"groups, but {old!r}")
     places = dict(model.named_modules())
     further = [place for place in getattr(type(model), "auxiliary_heads", ()) if place in places and at is None]
+    before = observe(model)
     for place in (path, *further):
         _replace(model, place, int(num_classes), generator)
     if isinstance(vars(model).get("classes"), (list, tuple)):
         model.classes = None
     release_containers(model)
     watch(model)
+    detail = f"{', '.join((path, *further))}: {old.weight.shape[0]} to {int(num_classes)} classes"
+    ledger_of(model).note_rehead(detail, before, INITIALISERS)
     return model
 
 
