@@ -66,6 +66,7 @@ _LAZY = {name: f"minidl.{name}" for name in ("cli", "data", "models", "nn", "opt
 _LAZY_NAMES = {name: "minidl.transfer"
                for name in ("features", "freeze", "load", "load_tensors", "rehead", "save", "save_tensors", "structure",
                             "unfreeze")}
+_LAZY_NAMES |= {name: "minidl.train" for name in ("fine_tune", "lr_find")}
 _LAZY_NAMES["Generator"] = "minidl.generator"
 
 

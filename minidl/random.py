@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 _default: np.random.Generator | None = None  # made when first used: importing numpy.random takes a while
@@ -29,3 +32,17 @@ def generator(own: np.random.Generator | None = None) -> np.random.Generator:
     if _default is None:
         _default = np.random.default_rng()
     return _default
+
+
+@contextmanager
+def preserved() -> Iterator[None]:
+    """Within the block the default generator may be drawn from and reset; afterwards it is where it was before."""
+    global _default
+    before = _default
+    state = None if before is None else before.bit_generator.state
+    try:
+        yield
+    finally:
+        _default = before
+        if before is not None:
+            before.bit_generator.state = state

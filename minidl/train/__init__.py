@@ -1,8 +1,12 @@
-"""Training: the loop, what it measures, and what may be hung into it. Read `trainer.py` first, then `run.py`."""
+"""Training: the loop, what it measures, and what may be hung into it. Read `trainer.py` first, then `run.py`.
+
+`finetune.py` teaches a trained network a new task; `range_test.py` looks for a learning rate.
+"""
 
 from __future__ import annotations
 
 from minidl.train.callbacks import BestWeights, Callback, CSVLog, EarlyStopping, JSONLinesLog, LearningRate
+from minidl.train.finetune import FineTuneHistory, fine_tune, train_head
 from minidl.train.history import History
 from minidl.train.metrics import (
     F1,
@@ -25,11 +29,13 @@ from minidl.train.metrics import (
     recall,
     top_k_accuracy,
 )
+from minidl.train.range_test import RangeTest, lr_find
 from minidl.train.trainer import Trainer
 
 __all__ = [
-    "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "History",
-    "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Perplexity", "Precision",
-    "Recall", "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "mean_absolute_error",
-    "mean_squared_error", "perplexity", "precision", "recall", "top_k_accuracy",
+    "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "FineTuneHistory",
+    "History", "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Perplexity",
+    "Precision", "RangeTest", "Recall", "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "fine_tune",
+    "lr_find", "mean_absolute_error", "mean_squared_error", "perplexity", "precision", "recall", "top_k_accuracy",
+    "train_head",
 ]

@@ -14,7 +14,7 @@ from minidl.errors import did_you_mean
 
 LOWER = {"loss", "error", "perplexity", "mse", "mae", "rmse"}
 HIGHER = {"accuracy", "precision", "recall", "f1", "score", "auc", "r2"}
-NOT_PLOTTED = ("epoch", "lr", "seconds")
+NOT_PLOTTED = ("epoch", "lr", "phase", "seconds")
 
 
 def direction(name: str, mode: str | None = None) -> str:

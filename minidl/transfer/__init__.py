@@ -1,12 +1,18 @@
 """Carrying a network from one task to another: save, load, freeze, re-head, features, structure.
 
 Each verb is a function on a model. Read `files.py` (save and load) first, then `freeze.py`, `head.py`,
-`features.py` and `structure.py`.
+`features.py`, `structure.py` and `depth.py`. `fine_tune`, `train_head` and `lr_find` train, so they live in
+`minidl.train`, which stands on this package; they are offered here too.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
+from minidl.errors import did_you_mean
 from minidl.transfer.atomic import atomic_write, write_bytes, write_text
+from minidl.transfer.depth import layer_groups, layerwise_parameters, unfreeze_next, unfreeze_top
 from minidl.transfer.features import compute_features, features
 from minidl.transfer.files import load, load_structure, save
 from minidl.transfer.formats import load_tensors, save_tensors
@@ -22,7 +28,16 @@ from minidl.transfer.untrained import UntrainedWarning, untrained
 
 __all__ = [
     "FrozenChanged", "Ledger", "LoadError", "UntrainedWarning", "Verification", "atomic_write", "build",
-    "compute_features", "features", "freeze", "frozen", "head_path", "headless", "ledger", "load", "load_metadata",
-    "load_structure", "load_tensors", "preprocess", "register", "rehead", "rename_by_order", "save", "save_tensors",
-    "structure", "trainable", "unfreeze", "untrained", "write_bytes", "write_text",
+    "compute_features", "features", "fine_tune", "freeze", "frozen", "head_path", "headless", "layer_groups",
+    "layerwise_parameters", "ledger", "load", "load_metadata", "load_structure", "load_tensors", "lr_find",
+    "preprocess", "register", "rehead", "rename_by_order", "save", "save_tensors", "structure", "train_head",
+    "trainable", "unfreeze", "unfreeze_next", "unfreeze_top", "untrained", "write_bytes", "write_text",
 ]
+TRAINING = ("fine_tune", "lr_find", "train_head")
+
+
+def __getattr__(name: str) -> Any:
+    """What needs `minidl.train`, when it is first asked for: imported above, the two packages would need each other."""
+    if name in TRAINING:
+        return getattr(import_module("minidl.train"), name)
+    raise AttributeError(f"module 'minidl.transfer' has no attribute '{name}'{did_you_mean(name, __all__)}")
