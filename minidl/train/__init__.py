@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.train.averaging import WeightAveraging
 from minidl.train.callbacks import BestWeights, Callback, CSVLog, EarlyStopping, JSONLinesLog, LearningRate
 from minidl.train.history import History
 from minidl.train.metrics import (
@@ -30,6 +31,6 @@ from minidl.train.trainer import Trainer
 __all__ = [
     "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "History",
     "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Perplexity", "Precision",
-    "Recall", "TopKAccuracy", "Trainer", "accuracy", "confusion_matrix", "f1", "mean_absolute_error",
+    "Recall", "TopKAccuracy", "Trainer", "WeightAveraging", "accuracy", "confusion_matrix", "f1", "mean_absolute_error",
     "mean_squared_error", "perplexity", "precision", "recall", "top_k_accuracy",
 ]
