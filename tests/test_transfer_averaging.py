@@ -44,6 +44,7 @@ def put(model, weights):
 @pytest.mark.parametrize("buffers", ["copy", "average"])
 def test_the_moving_average_is_pytorchs(decay, buffers):
     model = network()
+    model[0].weight.array = np.asfortranarray(model[0].weight.array)
     ema = ExponentialMovingAverage(model, decay, buffers=buffers)
     for weights in snapshots():
         put(model, weights)

@@ -11,6 +11,7 @@ import minidl
 import minidl.nn.functional as F
 from minidl import FileFormatError, nn, optim, transfer
 from minidl.gradcheck import check_gradients
+from minidl.models import BertModel
 from minidl.tensor import Tensor
 from minidl.train import Trainer
 from minidl.transfer.lora_layers import LoRAConv2d, LoRALinear, LoRAMultiheadAttention
@@ -208,7 +209,10 @@ def test_an_untrained_head_gets_no_adapter_and_is_trained_and_a_trained_one_is_f
     model = transfer.lora(network(), "neck", rank=2)
     assert not model.head.weight.requires_grad
     assert transfer.trainable(model) == 2 * (8 + 6)
-    with pytest.raises(ValueError, match="'head' is untrained and will be trained in full"):
+    model = transfer.lora(network(), rank=2, also=["head", "*.bias"])
+    assert "head" not in transfer.adapters(model) and len(transfer.adapters(model)) == 8
+    assert model.head.weight.requires_grad and model.neck[0].bias.requires_grad
+    with pytest.raises(ValueError, match="'head' is trained in full, as it is untrained or in also="):
         transfer.lora(transfer.rehead(network(), 4), "head")
 
 
@@ -371,20 +375,22 @@ def test_the_layout_of_peft_is_read(tmp_path):
         transfer.load_lora(tmp_path, network())
 
 
-def test_a_bert_takes_adapters_on_its_attention():
+def test_a_bert_takes_adapters_on_its_attention_and_comes_back_from_a_file(tmp_path):
+    """It lies many modules deep: each is made once, or there would be too little memory for what the file says."""
     minidl.seed(1)
-    from minidl.models import BertModel
-
-    bert = BertModel(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=12,
+    bert = BertModel(vocab_size=20, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
                      max_position_embeddings=6)
     ids = np.random.default_rng(0).integers(1, 20, (3, 5))
     before = bert.eval()(ids).pooler_output.numpy()
     transfer.lora(bert, "*.self.query", "*.self.value", rank=2)
-    assert transfer.trainable(bert) == 2 * 2 * 2 * (8 + 8)
+    assert transfer.trainable(bert) == 2 * 2 * 2 * (32 + 32)
     assert bert(ids).pooler_output.numpy().tobytes() == before.tobytes()
     optimizer = optim.SGD(bert.parameters(), lr=1.0)
-    F.mse_loss(bert(ids).pooler_output, Tensor(np.ones((3, 8), np.float32))).backward()
+    F.mse_loss(bert(ids).pooler_output, Tensor(np.ones((3, 32), np.float32))).backward()
     optimizer.step()
     after = bert(ids).pooler_output.numpy()
     assert (after != before).any()
+    transfer.save(bert, tmp_path / "bert.safetensors")
+    twin = transfer.load(tmp_path / "bert.safetensors").eval()
+    assert repr(twin) == repr(bert) and twin(ids).pooler_output.numpy().tobytes() == after.tobytes()
     np.testing.assert_allclose(transfer.merge(bert)(ids).pooler_output.numpy(), after, rtol=1e-5, atol=1e-6)

@@ -61,7 +61,7 @@ class ExponentialMovingAverage:
         for name, tensor in current.items():
             array, average = tensor.array, self._averages.get(name)
             if average is None or average.shape != array.shape:
-                self._averages[name] = array.astype(np.result_type(array.dtype, np.float32))
+                self._averages[name] = array.astype(np.result_type(array.dtype, np.float32), order="C")
             else:
                 _move(average, array, 1 - decay)
         self.updates += 1
@@ -109,7 +109,7 @@ class ExponentialMovingAverage:
             if known[name].shape != array.shape:
                 raise ValueError(f"ExponentialMovingAverage.load_state_dict: '{name}' has shape {array.shape}, the "
                                  f"model's {known[name].shape}")
-        self._averages = {name: array.astype(np.result_type(known[name].dtype, np.float32))
+        self._averages = {name: array.astype(np.result_type(known[name].dtype, np.float32), order="C")
                           for name, array in averages.items()}
         self.updates = int(state["updates"])
 
@@ -197,7 +197,7 @@ class GreedySoup(NamedTuple):
 
 
 def greedy_soup(candidates: Iterable[Source], score: Callable[[Any], float]) -> GreedySoup:
-    """Average those candidates that make the average better: from the best on, each stays in that lowers no score.
+    """Average those candidates that help: tried from the best on, each stays in that does not lower the score.
 
     score: called with a model, if the first candidate is one, else with a dict of tensors; larger is better. Measure
     on validation data, not on the test data. It is called once for each candidate and once for each average tried.

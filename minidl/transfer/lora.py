@@ -41,7 +41,7 @@ def lora(model: Module, *patterns: str, rank: int = 8, alpha: float = 16.0, drop
     new ones are `….lora_A.weight` and `….lora_B.weight`.
 
     dropout: of what goes into A, in training. generator: for A and the dropout.
-    also: patterns of what is to be trained in full beside the adapters, such as "*.bias" or "head".
+    also: patterns of what is to be trained in full, without an adapter, such as "*.bias" or "head".
     exclude: patterns of layers that get no adapter.
     Layers with `untrained` parameters, such as the head that `rehead` made, get no adapter and stay trainable: an
     adapter corrects what a layer has learnt, and a fresh one has learnt nothing. A head made by hand bears no mark:
@@ -56,13 +56,13 @@ def lora(model: Module, *patterns: str, rank: int = 8, alpha: float = 16.0, drop
         raise ValueError(f"lora: alpha must be a finite number, not {alpha!r}")
     if not 0 <= dropout < 1:
         raise ValueError(f"lora: dropout is a probability, from 0 to below 1, not {dropout!r}")
-    layers = _targets(model, patterns, exclude)
     further = _as_patterns(also)
-    if further:
-        _select("lora: also", model, further)
-    attach(model, {path: (rank, alpha, dropout) for path in layers}, "lora", generator)
+    modules, parameters = _select("lora: also", model, further) if further else ([], [])
     fresh = [parameter for parameter in model.parameters() if parameter.untrained]
-    train_only(model, [*further, *fresh])
+    in_full = [*modules, *parameters, *fresh]
+    layers = _targets(model, patterns, exclude, in_full)
+    attach(model, {path: (rank, alpha, dropout) for path in layers}, "lora", generator)
+    train_only(model, in_full)
     return model
 
 
@@ -164,18 +164,21 @@ def remove_lora(model: Module) -> Module:
     return model
 
 
-def _targets(model: Module, patterns: tuple[Any, ...], exclude: Patterns) -> list[str]:
-    """The paths of the layers to adapt; raises if there are none."""
+def _targets(model: Module, patterns: tuple[Any, ...], exclude: Patterns, in_full: Iterable[Any]) -> list[str]:
+    """The paths of the layers to adapt; raises if there are none. in_full: modules and parameters to leave out."""
     places = dict(every_module(model))
     named = _below(places, patterns or ("",), "lora")
     left_out = set(_below(places, _as_patterns(exclude), "lora: exclude"))
     able = [path for path in named if type(places[path]) in ADAPTED and path not in left_out]
-    fresh = [path for path in able if any(parameter.untrained for _, parameter in places[path]._own(False))]
-    chosen = [path for path in able if path not in fresh]
+    whole = {id(parameter) for part in in_full
+             for parameter in (part.parameters() if isinstance(part, Module) else [part])}
+    trained = {path: any(id(parameter) in whole for name, parameter in places[path]._own(False) if "weight" in name)
+               for path in able}
+    chosen = [path for path in able if not trained[path]]
     if chosen or any(isinstance(places[path], Adapted) for path in named):
         return chosen
     kinds = sorted({type(places[path]).__name__ for path in named if list(places[path]._own(False))})
-    reason = f"'{fresh[0]}' is untrained and will be trained in full" if fresh else \
+    reason = f"'{able[0]}' is trained in full, as it is untrained or in also=" if able else \
         f"the layers with weights there are {', '.join(kinds) or 'none'}"
     raise ValueError(f"lora: {', '.join(map(repr, patterns)) or 'the model'}: no layer to adapt: {reason}; adapters go "
                      f"to layers of the very classes {', '.join(sorted(kind.__name__ for kind in ADAPTED))}")
