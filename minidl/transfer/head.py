@@ -70,6 +70,10 @@ def rehead(model: Module, num_classes: int, *, at: str | None = None,
     further = [place for place in getattr(type(model), "auxiliary_heads", ()) if place in places and at is None]
     before = observe(model)
     for place in (path, *further):
+        if "lora_A" in vars(places[place]):
+            raise TypeError(f"rehead: '{place}' has an adapter beside its weight; merge(model) or "
+                            "remove_lora(model) first")
+    for place in (path, *further):
         _replace(model, place, int(num_classes), generator)
     if isinstance(vars(model).get("classes"), (list, tuple)):
         model.classes = None
@@ -127,7 +131,8 @@ def _last_weighted(module: Module, path: str) -> str | None:
     """The path of the last layer, in the order of registration, that has a weight of two or more axes."""
     last = None
     for place, layer in module.named_modules(path):
-        if any(parameter.ndim >= 2 for _, parameter in layer._own(False)):
+        is_adapter = place.rpartition(".")[2] in ("lora_A", "lora_B")  # belongs to the layer above it
+        if not is_adapter and any(parameter.ndim >= 2 for _, parameter in layer._own(False)):
             last = place
     return last
 

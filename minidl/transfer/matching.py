@@ -37,17 +37,18 @@ def rename_all(names: Collection[str], rename: Mapping[str, str] | None, what: s
     """The name in the model for every name in the file.
 
     rename: {old: new}, where old is a whole name or the front of one up to a dot ("module" or "module." stands for
-    "module.conv.weight"; new may be empty); the longest that fits counts. Raises LoadError if an entry fits nothing
+    "module.conv.weight"; either may be empty); the longest that fits counts. Raises LoadError if an entry fits nothing
     or two names become one.
     """
     entries = {old.rstrip("."): new.rstrip(".") for old, new in (rename or {}).items()}
     result, used = {}, set()
     for name in names:
-        fitting = [old for old in entries if name == old or name.startswith(f"{old}.")]
+        fitting = [old for old in entries if not old or name == old or name.startswith(f"{old}.")]
         if fitting:
             old = max(fitting, key=len)
             used.add(old)
-            result[name] = (entries[old] + name[len(old):]).lstrip(".")
+            rest = name[len(old):] if old else f".{name}"
+            result[name] = (entries[old] + rest).lstrip(".")
         else:
             result[name] = name
     for old in entries:

@@ -225,7 +225,7 @@ def _construct(cls: type[Module], config: dict[str, Any], what: str) -> Module:
 
 
 def _build_children(module: Module, nodes: Any, path: str, ready: _Ready, limit: float, depth: int) -> None:
-    """Give `module` the children of the structure; those that its constructor made alike are kept."""
+    """Give `module` the children of the structure; what its constructor made alike is kept."""
     what = f"architecture: {path[:200] or 'the model'}"
     if not isinstance(nodes, list) or not all(isinstance(node, dict) and "name" in node for node in nodes):
         raise FileFormatError(f"{what}: children must be a list of objects with names")
@@ -243,6 +243,9 @@ def _build_children(module: Module, nodes: Any, path: str, ready: _Ready, limit:
         if name in made and _is_as_described(made[name], node, place, ready):
             for inner_place, inner in made[name].named_modules(place):
                 ready.add(inner_place, inner)
+        elif name in made and _differs_below(made[name], node, place, ready):
+            _build_children(made[name], node.get("children", []), place, ready, limit, depth + 1)
+            ready.add(place, made[name])
         else:
             module.add_module(name, _build(node, place, ready, limit, depth + 1))
 
@@ -252,6 +255,14 @@ def _is_as_described(made: Module, node: dict[str, Any], place: str, ready: _Rea
         return {"name": node["name"], **_describe(made, place, ChainMap({}, ready.paths), 0)} == node
     except TypeError as error:
         raise FileFormatError(f"architecture: {place[:200]} cannot be compared with the structure: {error}") from error
+
+
+def _differs_below(made: Module, node: dict[str, Any], place: str, ready: _Ready) -> bool:
+    """Whether the module is what the node describes but for its children: no need to make it once more."""
+    if id(made) in ready.paths:
+        return False
+    own = _describe(made, place, {}, 0)
+    return all(node.get(key) == own.get(key) for key in ("class", "config", "dtype", "shared"))
 
 
 def _set_dtype(module: Module, dtype: Any, what: str) -> None:
