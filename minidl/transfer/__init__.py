@@ -12,6 +12,7 @@ from minidl.transfer.files import load, load_structure, save
 from minidl.transfer.formats import load_tensors, save_tensors
 from minidl.transfer.freeze import freeze, frozen, trainable, unfreeze
 from minidl.transfer.head import head_path, headless, rehead
+from minidl.transfer.kerasload import load_keras, rename_keras_by_order
 from minidl.transfer.matching import LoadError, rename_by_order
 from minidl.transfer.preprocess import preprocess
 from minidl.transfer.structure import build, register, structure
@@ -20,7 +21,7 @@ from minidl.transfer.untrained import UntrainedWarning, untrained
 
 __all__ = [
     "LoadError", "UntrainedWarning", "atomic_write", "build", "compute_features", "features", "freeze", "frozen",
-    "head_path", "headless", "load", "load_metadata", "load_structure", "load_tensors", "preprocess", "register",
-    "rehead", "rename_by_order", "save", "save_tensors", "structure", "trainable", "unfreeze", "untrained",
-    "write_bytes", "write_text",
+    "head_path", "headless", "load", "load_keras", "load_metadata", "load_structure", "load_tensors", "preprocess",
+    "register", "rehead", "rename_by_order", "rename_keras_by_order", "save", "save_tensors", "structure", "trainable",
+    "unfreeze", "untrained", "write_bytes", "write_text",
 ]

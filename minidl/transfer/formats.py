@@ -60,6 +60,12 @@ def read(path: str | os.PathLike, part: str | None = None,
     return (tensors if part is None else torchfile.below(tensors, part, path)), metadata
 
 
+def is_keras(path: str | os.PathLike) -> bool:
+    """Whether a file is one of Keras', by its ending and its content."""
+    with tensorfile.opened(path) as stream:
+        return _kind(stream, path) == "keras"
+
+
 def _kind(stream: BinaryIO, path: Any) -> str:
     """Which kind of file it is, by its ending if that is known, else by its content."""
     start = stream.read(10)
@@ -97,8 +103,8 @@ def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
         raise ValueError(f"save_tensors: {os.fspath(path)}: PyTorch's pickles are not written; end the file's name in "
                          ".safetensors, which PyTorch reads with safetensors.torch.load_file")
     if ending in KERAS:
-        raise ValueError(f"save_tensors: {os.fspath(path)}: files of Keras are read, not written; end the file's name in "
-                         ".safetensors")
+        raise ValueError(f"save_tensors: {os.fspath(path)}: files of Keras are read, not written; end the file's name "
+                         "in .safetensors")
     if ending != ".npz":
         return tensorfile.write(tensors, path, metadata)
     if metadata:

@@ -80,7 +80,7 @@ class File:
     def __init__(self, stream: BinaryIO, size: int, path: Any):
         self.stream, self.size, self.path = stream, size, path
         self.steps = size // 4 + 1000  # nothing in a file takes less than 4 bytes
-        self.metadata = 2 * size + 2**16  # bytes of descriptions; each lies in the file, the front of some is read twice
+        self.metadata = 2 * size + 2**16  # bytes of descriptions; the front of some is read twice
         self.text = 2 * size + 2**16  # bytes of text, and of the heaps that they lie in
         self.heaps: dict[int, dict[int, bytes]] = {}
         self.seen: set[int] = set()
@@ -94,7 +94,7 @@ class File:
         if self.steps < 0:
             raise FileFormatError(f"{self.path}: parts of it hold each other")
 
-    def bytes(self, start: int, length: int, what: str) -> bytes:
+    def copy(self, start: int, length: int, what: str) -> bytes:
         """A part of the file, copied."""
         return self.array(start, length, what).tobytes()
 
@@ -112,7 +112,7 @@ class File:
         self.metadata -= length
         if self.metadata < 0:
             raise FileFormatError(f"{self.path}: descriptions in it lie over each other")
-        cursor = Cursor(self.bytes(start, length, what), f"{self.path}: {what}")
+        cursor = Cursor(self.copy(start, length, what), f"{self.path}: {what}")
         if cursor.take(len(signature)) != signature:
             raise FileFormatError(f"{self.path}: damaged: no {what} at byte {start:,}")
         return cursor
@@ -144,7 +144,7 @@ class File:
     def _messages(self, address: int, name: str) -> list[tuple[int, int, Cursor]]:
         """The messages of an object: kind, flags and content of each."""
         what = f"object header of '{name[:100]}'"
-        if self.bytes(address, min(4, self.size), what) == b"OHDR":
+        if self.copy(address, min(4, self.size), what) == b"OHDR":
             block, ordered = self._second_header(address, what)
         else:
             start = self.part(address, 16, what)
@@ -162,11 +162,11 @@ class File:
                 block.skip(3 if ordered is None else 2 * ordered)
                 content = block.cut(length)
                 if kind == CONTINUATION:
-                    start, length = content.number(8), content.number(8)
+                    where, length = content.number(8), content.number(8)
                     if ordered is None:
-                        blocks.append(self.part(start, length, what))
+                        blocks.append(self.part(where, length, what))
                     else:
-                        blocks.append(self.part(start, length - 4, what, b"OCHK"))
+                        blocks.append(self.part(where, length - 4, what, b"OCHK"))
                 elif kind != NIL:
                     messages.append((kind, flags, content))
         return messages
@@ -289,8 +289,8 @@ class File:
             return []
         kind = attribute.kind()
         if kind.name not in ("text", "texts") or count * kind.size != attribute.data.left:
-            raise FileFormatError(f"{self.path}: {what} holds {attribute.data.left:,} bytes as {count:,} of {kind.name}, "
-                                  "not texts")
+            raise FileFormatError(f"{self.path}: {what} holds {attribute.data.left:,} bytes as {count:,} of "
+                                  f"{kind.name}, not texts")
         content = attribute.data.again()
         result = []
         for _ in range(count):

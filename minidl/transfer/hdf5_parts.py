@@ -107,7 +107,8 @@ class Attribute(NamedTuple):
 
 def shape(message: Cursor) -> tuple[int, ...]:
     """The sizes of the axes: () for one value, (0,) for none."""
-    version, rank, flags = message.number(1), message.number(1), message.number(1)
+    version, rank = message.number(1), message.number(1)
+    message.skip(1)
     nothing = False
     if version == 1:
         message.skip(5)
@@ -261,7 +262,7 @@ def _from_chunks(file: File, layout: Layout, filters: list[int], shape: tuple[in
         if place in done or mask or not all(p % c == 0 and p < n for p, c, n in zip(place, sides, shape)):
             raise FileFormatError(f"{what} has a chunk at {place}, which is there twice or lies outside of {shape}")
         done.add(place)
-        chunk = _unpack(file.bytes(address, length, what), filters, math.prod(sides) * width, width, what)
+        chunk = _unpack(file.copy(address, length, what), filters, math.prod(sides) * width, width, what)
         inside = tuple(slice(0, n - p) for n, p in zip(shape, place))
         target = array[tuple(slice(p, p + c) for p, c in zip(place, sides))]
         target[...] = chunk.view(dtype).reshape(sides)[inside]

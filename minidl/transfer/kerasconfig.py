@@ -146,7 +146,20 @@ def _shape(node: dict[str, Any]) -> Any:
         shape = part.get(key) if isinstance(part, dict) else None
         if isinstance(shape, list) and all(n is None or type(n) is int for n in shape):
             return shape
+    for tensor in _tensors(node.get("inbound_nodes")):
+        return tensor
     return None
+
+
+def _tensors(value: Any) -> Iterator[list]:
+    """The shapes of the tensors that feed a layer, in newer files."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(item, dict) and "keras_history" in item:
+            shape = item.get("shape")
+            if isinstance(shape, list) and all(n is None or type(n) is int for n in shape):
+                yield shape
+        else:
+            yield from _tensors(item)
 
 
 def flattened_channels(layer: Layer) -> int | None | str:

@@ -1,9 +1,10 @@
 """The weights in a file of Keras, under Keras' names and as they are: `.h5` of Keras 1 to 3, and `.keras`.
 
 An `.h5` file holds a group for each layer, whose attribute `weight_names` lists its arrays; a whole model has them in
-`model_weights` and its configuration as JSON in an attribute. A `.weights.h5` of Keras 3 holds numbered arrays, in groups
-called after the layers' classes; a `.keras` is a zip archive of such a file and `config.json`. Neither Keras nor an HDF5
-library is needed, and no code in a file is run. `hdf5.py` reads the arrays, `kerasweights.py` makes them PyTorch's.
+`model_weights` and its configuration as JSON in an attribute. A `.weights.h5` of Keras 3 holds numbered arrays, in
+groups called after the layers' classes; a `.keras` is a zip archive of such a file and `config.json`. Neither Keras nor
+an HDF5 library is needed, and no code in a file is run. `hdf5.py` reads the arrays, `kerasweights.py` makes them
+PyTorch's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keras' weights as PyTorch would have them: other names, axes in another order, gates in another order.
 
-Keras keeps channels last, PyTorch second: a kernel (rows, columns, in, out) becomes (out, in, rows, columns). Arrays are
-only moved about; nothing is computed except zeros and ones for what Keras leaves out. `kerasload.py` decides which
+Keras keeps channels last, PyTorch second: a kernel (rows, columns, in, out) becomes (out, in, rows, columns). Arrays
+are only moved about; nothing is computed except zeros and ones for what Keras leaves out. `kerasload.py` decides which
 layer of a file goes where.
 """
 
