@@ -1,7 +1,7 @@
 """MobileNetV2: thin layers joined by shortcuts, widened in between, where each channel is filtered on its own.
 
-3,504,872 parameters. They have torchvision's names. Weights of Keras' MobileNetV2 need same_padding=True. M. Sandler, A. Howard, M. Zhu, A. Zhmoginov and L. Chen 2018,
-"MobileNetV2: inverted residuals and linear bottlenecks".
+3,504,872 parameters. They have torchvision's names; weights of Keras' MobileNetV2 need same_padding=True. M. Sandler,
+A. Howard, M. Zhu, A. Zhmoginov and L. Chen 2018, "MobileNetV2: inverted residuals and linear bottlenecks".
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class MobileNetV2(nn.Module):
         for expand_ratio, channels, count, stride in STAGES:
             outputs = _multiple_of_8(channels * width_mult)
             for index in range(count):
-                layers.append(InvertedResidual(inputs, outputs, stride if index == 0 else 1, expand_ratio, same_padding))
+                first = stride if index == 0 else 1
+                layers.append(InvertedResidual(inputs, outputs, first, expand_ratio, same_padding))
                 inputs = outputs
         self.features = nn.Sequential(*layers, _conv_norm(inputs, last, 1))
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))

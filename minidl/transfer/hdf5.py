@@ -288,7 +288,7 @@ class File:
         if count == 0:
             return []
         kind = attribute.kind()
-        if kind.name not in ("text", "texts") or count * kind.size != attribute.data.left:
+        if kind.name not in ("text", "texts") or count * kind.size > attribute.data.left:
             raise FileFormatError(f"{self.path}: {what} holds {attribute.data.left:,} bytes as {count:,} of "
                                   f"{kind.name}, not texts")
         content = attribute.data.again()

@@ -45,6 +45,11 @@ class Layer:
         options = inner.get("config")
         return Layer(inner["class_name"], self.name, options if isinstance(options, dict) else {}, None, self.sources)
 
+    def input_shape(self) -> list[int | None] | None:
+        """The shape of its input as far as the file tells it."""
+        inputs = self.inputs() if self.shape is None else []
+        return inputs[0].shape if len(inputs) == 1 and inputs[0].kind == "InputLayer" else self.shape
+
     def option(self, name: str, default: Any, *kinds: type) -> Any:
         """An option of the layer, of one of these types; FileFormatError if it is of another."""
         value = self.options.get(name, default)
@@ -162,15 +167,17 @@ def _tensors(value: Any) -> Iterator[list]:
             yield from _tensors(item)
 
 
-def flattened_channels(layer: Layer) -> int | None | str:
+def flattened_channels(layer: Layer, depth: int = 0) -> int | None | str:
     """The channels of the maps whose flattened values a layer takes; None if it takes no such values.
 
     A text says why it cannot be known.
     """
     for _ in range(10_000):
         inputs = layer.inputs()
-        if len(inputs) != 1:
-            return "its input comes from several layers" if inputs else None
+        if len(inputs) > 1:
+            return _joined(layer, inputs, depth)
+        if not inputs:
+            return None
         layer = inputs[0]
         if layer.kind == "Flatten":
             if layer.options.get("data_format") == "channels_first":
@@ -178,10 +185,22 @@ def flattened_channels(layer: Layer) -> int | None | str:
             return _channels(layer.inputs(), layer.shape)
         if layer.kind in ("Reshape", "Permute", "Lambda", "RepeatVector"):
             return f"'{layer.name}' ({layer.kind}) changes the shape"
-        if layer.kind not in KEEPING:
-            return None if layer.kind in SEQUENCES | MAPS | {"InputLayer"} or layer.kind.startswith("Global") else \
+        if layer.kind not in KEEPING | JOINING | {"Concatenate", "InputLayer"}:
+            return None if layer.kind in SEQUENCES | MAPS or layer.kind.startswith("Global") else \
                 f"'{layer.name}' is a {layer.kind[:100]}"
     return "its inputs lead round in a circle"
+
+
+def _joined(layer: Layer, inputs: list[Layer], depth: int) -> int | None | str:
+    """As flattened_channels, of a layer with several inputs: they must agree, and nothing flattened may be appended."""
+    if depth > DEEPEST or len(inputs) > 100:
+        return "too many layers come together in its input"
+    found = {flattened_channels(Layer("", "", {}, None, [({"": [one]}, "")]), depth + 1) for one in inputs}
+    if found == {None}:
+        return None
+    if len(found) == 1 and layer.kind in JOINING:
+        return found.pop()
+    return f"its input comes from several layers, joined in '{layer.name}'"
 
 
 def _channels(layers: list[Layer], shape: Any) -> int | None | str:

@@ -19,9 +19,10 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 CHANNELWISE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.PReLU)
 
 
-def differences(file: KerasFile, pairs: Iterable[tuple[Layer | None, Module]]) -> list[str]:
+def differences(file: KerasFile, pairs: Iterable[tuple[Layer | None, Module]], model: Module) -> list[str]:
     """What differs between layers of the file and the modules that took their weights, a sentence each."""
     notes = []
+    fed = _fed_by_layers(model)
     for layer, module in pairs:
         if layer is None or layer.kind.startswith("Separable"):
             continue
@@ -32,7 +33,8 @@ def differences(file: KerasFile, pairs: Iterable[tuple[Layer | None, Module]]) -
                     notes.append(f"'{layer.name}': {option} {theirs} in the file, {tuple(own)} in the model")
         if type(module) in CONVOLUTIONS and isinstance(module.padding, tuple):
             edges = _edges(layer, module.kernel_size, module.stride, module.dilation)
-            if edges is not None and edges != [(p, p) for p in module.padding]:
+            elsewhere = not any(module.padding) and id(module) not in fed and any(a != b for a, b in edges or ())
+            if edges is not None and edges != [(p, p) for p in module.padding] and not elsewhere:
                 notes.append(f"'{layer.name}': Keras pads by {_shown(edges)} (before, after), the model by "
                              f"{tuple(module.padding)} on both sides")
         if type(module) in TRANSPOSED:
@@ -46,6 +48,17 @@ def differences(file: KerasFile, pairs: Iterable[tuple[Layer | None, Module]]) -
                 notes.append(f"'{layer.name}' ({layer.kind}): Keras pads by {_shown(edges)} (before, after); make sure "
                              "that the model does")
     return notes
+
+
+def _fed_by_layers(model: Module) -> set[int]:
+    """The modules that take the output of one of minidl's layers as it is: no other code pads in between."""
+    fed = {id(child) for child in list(model.children())[:1]} if type(model) is nn.Sequential else set()
+    for module in model.modules():
+        if type(module) is nn.Sequential:
+            chain = list(module.children())
+            fed |= {id(after) for before, after in zip(chain, chain[1:])
+                    if type(before).__module__.startswith("minidl.")}
+    return fed
 
 
 def _shown(edges: list[tuple[int, int]]) -> str:
@@ -69,7 +82,8 @@ def _edges(layer: Layer, kernel: Any, stride: Any, dilation: Any) -> list[tuple[
         return [(0, 0)] * len(kernel)
     if padding != "same":
         return None
-    shape = layer.shape[1:-1] if layer.shape and len(layer.shape) == len(kernel) + 2 else [None] * len(kernel)
+    given = layer.input_shape()
+    shape = given[1:-1] if given and len(given) == len(kernel) + 2 else [None] * len(kernel)
     if layer.options.get("data_format") == "channels_first":
         shape = [None] * len(kernel)
     edges = []
@@ -96,8 +110,8 @@ def _transposed(layer: Layer, module: Any) -> list[str]:
         cut = max(k - s, 0) if same else 0
         longer = max(s - k, 0)
         if (cut // 2, cut - cut // 2 - longer) != (padding, padding - more):
-            return [f"'{layer.name}': Keras cuts {cut // 2} off in front and {cut - cut // 2} behind, adds {longer}; the "
-                    f"model has padding={module.padding} and output_padding={module.output_padding}"]
+            return [f"'{layer.name}': Keras cuts {cut // 2} off in front and {cut - cut // 2} behind, adds {longer}; "
+                    f"the model has padding={module.padding} and output_padding={module.output_padding}"]
     return []
 
 

@@ -100,7 +100,7 @@ def load_keras(path: str | os.PathLike, model: Module | None, *, allow: Mapping[
         fill(model, tensors, {}, what, allow, None)
     except LoadError as error:
         raise _explained(error, layers, bool(rename)) from error
-    notes = differences(file, [(layer.layer, target) for layer in layers for target in targets[layer.name]])
+    notes = differences(file, [(layer.layer, target) for layer in layers for target in targets[layer.name]], model)
     notes += [note for layer in layers if layer.kind in NORMS for target in targets[layer.name]
               for note in _set_constants(layer, target)]
     if notes:
@@ -116,7 +116,7 @@ def rename_keras_by_order(path: str | os.PathLike, model: Module) -> dict[str, s
     Look at the result before you trust it: layers of one shape in another order cannot be told apart, and branches are
     ordered differently (Keras writes a ResNet block's shortcut in front of its last convolution). A file of weights
     alone from Keras 3 does not tell the order of layers of different classes; each class is then paired for itself.
-    Raises ValueError that names the first pair that does not fit, or what is left over.
+    Raises ValueError that names the first pair that does not fit, what is left over, or what has no known order.
     """
     file, layers = read_layers(path)
     given: dict[str, list[tuple[str, Translated]]] = {}
@@ -130,6 +130,10 @@ def rename_keras_by_order(path: str | os.PathLike, model: Module) -> dict[str, s
     renamed: dict[str, str] = {}
     for group in dict.fromkeys([*given, *wanted]):
         ours, theirs = wanted.get(group, []), given.get(group, [])
+        kinds = sorted({layer.weights.kind for _, layer in theirs})
+        if not file.ordered and len(kinds) > 1:
+            raise ValueError(f"rename_keras_by_order: the file does not tell the order of its layers of the classes "
+                             f"{', '.join(kinds)}; write rename= by hand, or save the whole model as .keras")
         for (front, layer), (name, module) in zip(theirs, ours):
             _require_pair(layer, front, name, module)
             renamed[front] = name
@@ -159,16 +163,19 @@ def _group(layer: Translated, front: str) -> str:
     if layer.kind.startswith("depthwise") or front.endswith(".depthwise"):
         return "depthwise convolutions"
     if layer.kind.startswith(("conv", "separable")):
-        return "convolutions"
+        return "transposed convolutions" if layer.kind.endswith("transpose") else "convolutions"
     return "recurrent layers" if layer.kind in (*CELLS, "bidirectional") else layer.kind
 
 
 def _group_of(module: Module) -> str:
     if isinstance(module, (nn.Conv1d, nn.Conv2d)) and 1 < module.groups == module.in_channels:
         return "depthwise convolutions"
-    kinds = [kind for kind, classes in CLASSES.items() if isinstance(module, classes)]
-    group = kinds[0] if kinds else type(module).__name__
-    return "convolutions" if group.startswith("conv") else "recurrent layers" if group in CELLS else group
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        return "convolutions"
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d)):
+        return "transposed convolutions"
+    group = next((kind for kind, classes in CLASSES.items() if isinstance(module, classes)), type(module).__name__)
+    return "recurrent layers" if group in CELLS else group
 
 
 def _targets(layer: Translated, names: Mapping[str, str], model: Module) -> list[Module]:
@@ -235,8 +242,8 @@ def _put_flattened_right(file: KerasFile, layers: list[Translated], model: Modul
         if isinstance(channels, str):
             raise LoadError(f"{what}: '{layer.name}' takes {layer.arrays['weight'].shape[-1]} values; whether they "
                             f"come from a flattened map, which PyTorch orders differently, is not known: {channels}. "
-                            f"Pass the map's channels: transfer.load_keras(path, model, flatten={{'{layer.name}': …}}), "
-                            "or None if nothing is flattened")
+                            f"Pass the map's channels: transfer.load_keras(path, model, flatten={{'{layer.name}': …}})"
+                            ", or None if nothing is flattened")
         sizes.seen(layer)
         if channels is not None:
             try:
@@ -276,7 +283,8 @@ def _explained(error: LoadError, layers: list[Translated], renamed: bool) -> Loa
     problems = [layer.problem for layer in layers if layer.problem]
     hint = "" if renamed else "\n  the file's names are those of Keras' layers: rename={layer: module}, or " \
                               "rename=transfer.rename_keras_by_order(path, model)"
-    return LoadError("\n  ".join([str(error) + hint, *problems[:SHOWN]]), [*error.problems, *problems])
+    text = "\n".join(line for line in str(error).split("\n") if "rename_by_order" not in line)
+    return LoadError("\n  ".join([text + hint, *problems[:SHOWN]]), [*error.problems, *problems])
 
 
 def _set_constants(layer: Translated, module: Module) -> list[str]:
