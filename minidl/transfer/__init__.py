@@ -19,6 +19,7 @@ from minidl.transfer.files import load, load_structure, save
 from minidl.transfer.formats import load_tensors, save_tensors
 from minidl.transfer.freeze import freeze, frozen, trainable, unfreeze
 from minidl.transfer.head import head_path, headless, rehead
+from minidl.transfer.kerasload import load_keras, rename_keras_by_order
 from minidl.transfer.ledger import Ledger, ledger
 from minidl.transfer.ledger_verify import FrozenChanged, Verification
 from minidl.transfer.lora import adapters, forget_merged, lora, merge, remove_lora, unmerge
@@ -34,10 +35,10 @@ __all__ = [
     "ExponentialMovingAverage", "FrozenChanged", "GreedySoup", "Ledger", "LoadError", "TaskVector", "UntrainedWarning",
     "Verification", "adapters", "atomic_write", "average", "build", "compute_features", "features", "fine_tune",
     "forget_merged", "freeze", "frozen", "greedy_soup", "head_path", "headless", "layer_groups", "layerwise_parameters",
-    "ledger", "load", "load_lora", "load_metadata", "load_structure", "load_tensors", "lora", "lr_find", "merge",
-    "preprocess", "register", "rehead", "remove_lora", "rename_by_order", "save", "save_lora", "save_tensors",
-    "structure", "task_vector", "train_head", "trainable", "unfreeze", "unfreeze_next", "unfreeze_top", "unmerge",
-    "untrained", "update_bn", "write_bytes", "write_text",
+    "ledger", "load", "load_keras", "load_lora", "load_metadata", "load_structure", "load_tensors", "lora", "lr_find",
+    "merge", "preprocess", "register", "rehead", "remove_lora", "rename_by_order", "rename_keras_by_order", "save",
+    "save_lora", "save_tensors", "structure", "task_vector", "train_head", "trainable", "unfreeze", "unfreeze_next",
+    "unfreeze_top", "unmerge", "untrained", "update_bn", "write_bytes", "write_text",
 ]
 TRAINING = ("fine_tune", "lr_find", "train_head")
 

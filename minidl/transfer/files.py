@@ -22,8 +22,9 @@ import minidl
 from minidl.errors import FileFormatError
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
-from minidl.transfer.formats import read, save_tensors
+from minidl.transfer.formats import is_keras, read, save_tensors
 from minidl.transfer.head import head_path
+from minidl.transfer.kerasload import load_keras
 from minidl.transfer.ledger import ledger_of
 from minidl.transfer.ledger_load import rows_of_load
 from minidl.transfer.ledger_rows import observe
@@ -89,7 +90,8 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
          rename: Mapping[str, str] | None = None, probe: bool = True) -> Module:
     """Read a model from a `.safetensors` file; into `model` if one is given, else built from the file's architecture.
 
-    With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`.
+    With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`;
+    Keras' `.h5` and `.keras` are translated on the way (`load_keras` says how).
     Loading is strict: every tensor of the model must be in the file and the other way round, with the same shape and
     dtype; nothing is broadcast or cast. Exceptions are declared:
 
@@ -112,6 +114,8 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     Raises FileFormatError for a damaged, foreign or hostile file, LoadError (a ValueError) with all that does not
     fit, or names the first layer that does not reproduce the probe. The model is unchanged after an error.
     """
+    if is_keras(path):
+        return load_keras(path, model, allow=allow, rename=rename)
     return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename, probe)
 
 

@@ -1,7 +1,8 @@
-"""Tensors by name in a file, whichever of the kinds it is: `.safetensors`, NumPy's `.npz`, or PyTorch's.
+"""Tensors by name in a file, whichever of the kinds it is: `.safetensors`, NumPy's `.npz`, PyTorch's or Keras'.
 
 `load_tensors` reads all of them, needs none of the frameworks, and trusts nothing in a file: whatever is wrong with
-it ends in `FileFormatError`. How each kind is read stands in `tensorfile.py`, `archive.py` and `torchfile.py`.
+it ends in `FileFormatError`. How each kind is read stands in `tensorfile.py`, `archive.py`, `torchfile.py` and
+`kerasfile.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.transfer import archive, tensorfile, torchfile
+from minidl.transfer import archive, kerasfile, tensorfile, torchfile
 
 TORCH = (".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
+KERAS = (".h5", ".hdf5", ".keras")
 
 
 def load_tensors(path: str | os.PathLike, part: str | None = None, *,
@@ -24,8 +26,9 @@ def load_tensors(path: str | os.PathLike, part: str | None = None, *,
     """Every tensor of a file by its name, as arrays that share no memory; tied ones are one array.
 
     Files: `.safetensors`; `.npz` without objects; `.pt`, `.pth` and `.th` of PyTorch, the zip format and the one
-    before 1.6, with tensors, Parameters, numbers, texts, lists, tuples and dicts in them. A file with another ending
-    is recognised by its content.
+    before 1.6, with tensors, Parameters, numbers, texts, lists, tuples and dicts in them; `.h5`, `.weights.h5` and
+    `.keras` of Keras, with Keras' names ("conv2d/kernel") and layouts, which `load` and `load_keras` translate. A file
+    with another ending is recognised by its content.
 
     Dicts and lists inside of each other become dotted names; what is no tensor is left out. Of a checkpoint, such as
     {"state_dict": …, "optimizer": …}, the model's part is taken: the only dict called "state_dict", "model_state_dict",
@@ -49,9 +52,18 @@ def read(path: str | os.PathLike, part: str | None = None,
         allowed = archive.default_limit(size) if limit is None else limit
         if kind == "torch":
             return torchfile.read(stream, size, path, part, allowed), {}
+        if kind == "keras":
+            tensors, metadata = kerasfile.read(stream, size, path, allowed).tensors(), {}
+            return (tensors if part is None else torchfile.below(tensors, part, path, "/")), metadata
         tensors, metadata = (archive.read_npz(stream, size, path, allowed), {}) if kind == "npz" else \
             tensorfile.read(stream, path)
     return (tensors if part is None else torchfile.below(tensors, part, path)), metadata
+
+
+def is_keras(path: str | os.PathLike) -> bool:
+    """Whether a file is one of Keras', by its ending and its content."""
+    with tensorfile.opened(path) as stream:
+        return _kind(stream, path) == "keras"
 
 
 def _kind(stream: BinaryIO, path: Any) -> str:
@@ -61,15 +73,19 @@ def _kind(stream: BinaryIO, path: Any) -> str:
     ending = Path(path).suffix.lower()
     if ending in (".safetensors", ".npz"):
         return ending[1:]
+    if ending in KERAS or kerasfile.is_keras(start):
+        return "keras"
     if ending in TORCH:
         if start[8:9] == b"{":
             raise FileFormatError(f"{path}: a safetensors file by its content; give it the ending .safetensors")
         return "torch"
     if start[:2] == b"PK":
         with archive.unpacking(stream, path) as found:
-            pickled = any(name.endswith("/data.pkl") for name in found.namelist())
+            names = set(found.namelist())
         stream.seek(0)
-        return "torch" if pickled else "npz"
+        if kerasfile.is_keras(start, names):
+            return "keras"
+        return "torch" if any(name.endswith("/data.pkl") for name in names) else "npz"
     return "torch" if start[:1] == b"\x80" and start[8:9] != b"{" else "safetensors"
 
 
@@ -86,6 +102,9 @@ def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
     if ending in TORCH:
         raise ValueError(f"save_tensors: {os.fspath(path)}: PyTorch's pickles are not written; end the file's name in "
                          ".safetensors, which PyTorch reads with safetensors.torch.load_file")
+    if ending in KERAS:
+        raise ValueError(f"save_tensors: {os.fspath(path)}: files of Keras are read, not written; end the file's name "
+                         "in .safetensors")
     if ending != ".npz":
         return tensorfile.write(tensors, path, metadata)
     if metadata:

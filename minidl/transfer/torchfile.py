@@ -157,12 +157,13 @@ def _choose(value: Any, part: str | None, size: int, path: Any) -> dict[str, Des
     return tensors
 
 
-def below(tensors: dict[str, Any], part: str, path: Any) -> dict[str, Any]:
+def below(tensors: dict[str, Any], part: str, path: Any, dot: str = ".") -> dict[str, Any]:
     """The tensors whose names begin with `part` and a dot, without both; KeyError if there are none."""
-    inside = {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
+    inside = {name.removeprefix(f"{part}{dot}"): value for name, value in tensors.items()
+              if name.startswith(f"{part}{dot}")}
     if not inside:
-        fronts = {name[:place] for name in tensors for place in range(len(name)) if name[place] == "."}
-        raise KeyError(f"{path}: no tensor's name begins with '{part}.'{nearest(part, sorted(fronts))}")
+        fronts = {name[:place] for name in tensors for place in range(len(name)) if name[place] == dot}
+        raise KeyError(f"{path}: no tensor's name begins with '{part}{dot}'{nearest(part, sorted(fronts))}")
     return inside
 
 
