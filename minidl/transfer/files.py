@@ -13,6 +13,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timezone
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     """Read a model from a `.safetensors` file; into `model` if one is given, else built from the file's architecture.
 
     With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`.
+    An `.onnx` file makes a model without one, see `minidl.onnx.load`; `allow` and `rename` need the model then.
     Loading is strict: every tensor of the model must be in the file and the other way round, with the same shape and
     dtype; nothing is broadcast or cast. Exceptions are declared:
 
@@ -94,6 +96,11 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     Raises FileFormatError for a damaged, foreign or hostile file, LoadError (a ValueError) with all that does not
     fit. The model is unchanged after an error.
     """
+    if model is None and os.path.splitext(path)[1].lower() == ".onnx":
+        if allow or rename:
+            raise ValueError(f"load: {os.fspath(path)}: an ONNX file makes its own model, of all its tensors; for "
+                             "allow= and rename= pass the model to fill; to change a head use transfer.rehead after it")
+        return import_module("minidl.onnx").load(path)  # which stands on this package
     return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename)
 
 
