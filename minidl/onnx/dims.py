@@ -37,6 +37,8 @@ def result_dims(node: Any, dims: list[int | None], known: list, place: int) -> i
         if None in dims or kind == "MatMul" and 1 in dims:
             return None
         return max(dim for dim in dims if dim is not None)
+    if kind in ("Conv", "ConvTranspose") and known[1] is not None:
+        return known[1].ndim
     if kind in SAME or kind in OPERATORS and OPERATORS[kind].most == 1 and kind not in ("Shape", "Size", "NonZero"):
         return first
     return None

@@ -14,7 +14,7 @@ import numpy as np
 
 from minidl.errors import FileFormatError
 from minidl.nn import init
-from minidl.nn.module import Parameter
+from minidl.nn.module import Module, Parameter
 from minidl.onnx import layers, older, recurrent
 from minidl.onnx.dims import result_dims
 from minidl.onnx.folding import Folder
@@ -103,8 +103,15 @@ def _unsupported(node: Node, original: Node, path: Any) -> str:
     return ""
 
 
+class _Module(NamedTuple):
+    module: Module
+    path: str  # that is wished for
+    op_type: str
+    weighted: bool
+
+
 class _Step(NamedTuple):
-    path: str
+    module: int  # place in the list of modules
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
@@ -122,11 +129,10 @@ class _Builder:
                 self.uses.setdefault(name, []).append(index)
         self.folder = Folder(default_limit(network.size), path)
         self.steps: list[_Step] = []
-        self.parameters: dict[tuple, Parameter] = {}  # by the memory they are made of, so that ties are kept
-        self.layers: dict[tuple, str] = {}  # a layer that is used twice is one module
+        self.modules: list[_Module] = []
+        self.parameters: dict[tuple, tuple[Parameter, Any]] = {}  # by the memory they are made of, to keep ties
+        self.layers: dict[tuple, int] = {}  # a layer that is used twice is one module
         self.taken: set[int] = set()  # nodes that went into another's layer
-        self.module = Graph((), (), (), ())
-        self.places = Places(self.module)
 
     def graph(self) -> Graph:
         for index, node in enumerate(self.nodes):
@@ -197,17 +203,21 @@ class _Builder:
         inputs = tuple(node.inputs[place] for place in made.inputs)
         if made.before is not None:
             padded = f"padded\0{len(self.steps)}"
-            path = self.places.put(wished("Pad", f"{node.name}_pad" if node.name else "", f"{node.outputs[0]}_pad"),
-                                   made.before)
-            self.steps.append(_Step(path, inputs, (padded,)))
+            place = self._add(made.before, f"{wished(node.op_type, node.name, node.outputs[0])}_pad", "Pad")
+            self.steps.append(_Step(place, inputs, (padded,)))
             inputs = (padded,)
         weights = tuple(node.inputs[place] for place in made.weights if place < len(node.inputs))
         key = (node.op_type, weights, str(sorted(node.attributes.items(), key=lambda pair: pair[0])))
         if not weights or key not in self.layers:
             self._fill(made)
             names = tuple(self.origin.get(name, "") for name in weights)
-            self.layers[key] = self.places.put(wished(node.op_type, node.name, node.outputs[0], names), made.layer)
+            path = wished(node.op_type, node.name, node.outputs[0], names)
+            self.layers[key] = self._add(made.layer, path, node.op_type, bool(made.arrays))
         self.steps.append(_Step(self.layers[key], inputs, outputs))
+
+    def _add(self, module: Module, path: str, op_type: str, weighted: bool = False) -> int:
+        self.modules.append(_Module(module, path, op_type, weighted))
+        return len(self.modules) - 1
 
     def _fill(self, made: layers.Made) -> None:
         """Give a layer the arrays of the file as its own."""
@@ -221,24 +231,28 @@ class _Builder:
             memory = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype)
             if memory not in self.parameters:
                 own[name].array = np.array(array, order="C")
-                self.parameters[memory] = own[name]
-            setattr(made.layer, name, self.parameters[memory])
+                self.parameters[memory] = own[name], array  # the array too, lest another takes its place in memory
+            setattr(made.layer, name, self.parameters[memory][0])
 
     def _operation(self, node: Node, outputs: tuple[str, ...]) -> None:
         attributes = [[name, list(value) if isinstance(value, tuple) else value] for name, value in
                       node.attributes.items()]
-        module = Operation(node.op_type, attributes)
-        path = self.places.put(wished(node.op_type, node.name, next(filter(None, outputs), "")), module)
-        self.steps.append(_Step(path, node.inputs, outputs))
+        path = wished(node.op_type, node.name, next(filter(None, outputs), ""), layer=False)
+        place = self._add(Operation(node.op_type, attributes), path, node.op_type)
+        self.steps.append(_Step(place, node.inputs, outputs))
 
     def _constants(self, names: list[str]) -> list[_Step]:
         """Steps that hand out the constants which belong to no layer, those with a common front of name together."""
         groups: dict[tuple, list[tuple[str, str]]] = {}
+        probe, left = Constants([], []), list(names)
         for name in names:
+            left.pop()
             source, trained = self.origin.get(name, name), self._is_trained(name)
             front, _, last = source.rpartition(".")
-            if not front or not fits(last, self.module) or source != name:
-                front, last = source.replace("\0", "_"), "value"
+            if not front or not fits(last, probe):
+                front, last = source, "value"
+            if not trained and name not in self.origin:
+                front, last = "constants", f"c{len(names) - len(left)}"
             array = self.constants[name]
             number = 0
             while True:
@@ -255,21 +269,34 @@ class _Builder:
                            dtype, trained)
         for name, last in members:
             vars(module)[last].array = np.array(self.constants[name], order="C")
-        path = self.places.put(wished("Constant", front, ""), module)
-        return _Step(path, (), tuple(name for name, _ in members))
+        return _Step(self._add(module, wished("Constant", front, ""), "Constant", trained), (),
+                     tuple(name for name, _ in members))
+
+    def _order(self) -> list[int]:
+        """The modules in the order in which they are needed: constants where they are used first."""
+        makers = {name: step.module for step in self.steps for name in step.outputs if not step.inputs}
+        places = (place for step in self.steps if step.inputs
+                  for place in (*[makers[name] for name in step.inputs if name in makers], step.module))
+        return list(dict.fromkeys([*places, *(step.module for step in self.steps)]))
 
     def _numbered(self) -> Graph:
+        holder = Graph((), (), (), ())
+        places = Places(holder, [path for _, path, _, weighted in self.modules if weighted])
+        paths = {}
+        for place in self._order():
+            module, path, op_type, weighted = self.modules[place]
+            paths[place] = places.put(path, module, op_type, weighted)
         numbers = {name: number for number, name in enumerate(self.network.inputs)}
         count, steps = len(numbers), []
         for step in self.steps:
-            steps.append((step.path, tuple(numbers[name] if name else -1 for name in step.inputs), len(step.outputs)))
+            inputs = tuple(numbers[name] if name else -1 for name in step.inputs)
+            steps.append((paths[step.module], inputs, len(step.outputs)))
             numbers |= {name: count + place for place, name in enumerate(step.outputs) if name}
             count += len(step.outputs)
-        children = dict(self.module.named_children())
         graph = Graph(tuple(name[:200] for name in self.network.inputs), tuple(steps),
                       tuple(numbers[name] for name in self.network.outputs),
                       tuple(name[:200] for name in self.network.outputs))
-        for name, child in children.items():
+        for name, child in holder.named_children():
             graph.add_module(name, child)
         graph.provenance = {"onnx": os.path.basename(os.fspath(self.path)), "opset": self.network.opset,
                             "producer": self.network.producer}

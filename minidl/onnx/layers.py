@@ -173,7 +173,10 @@ def _group_norm(node, known, dims):
     if not _floating(weight, bias) or bias is None or weight.ndim != 1 or weight.shape != bias.shape or \
             groups < 1 or len(weight) % groups or node.op_type == "GroupNormalization" and len(weight) == groups:
         return None
-    layer = nn.GroupNorm(groups, len(weight), node.attributes.get("epsilon", 1e-5), dtype=weight.dtype)
+    epsilon = node.attributes.get("epsilon", 1e-5)
+    if not (weight - 1).any() and not bias.any() and "Constant" in node.inputs[1]:  # written for a layer without them
+        return Made(nn.GroupNorm(groups, len(weight), epsilon, affine=False, dtype=weight.dtype), (0,), {})
+    layer = nn.GroupNorm(groups, len(weight), epsilon, dtype=weight.dtype)
     return Made(layer, (0,), {"weight": weight, "bias": bias}, (1, 2))
 
 
