@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "data": {"errors", "kernels", "random", "tensor", "data"},
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
+    "onnx": {"errors", "tensor", "ops", "nn", "transfer", "onnx"},
     "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
     "utils": {"data"},

@@ -54,8 +54,11 @@ def accepted(cls: type) -> dict[str, Argument]:
 def check(cls: type, config: Any, limit: float, what: str) -> dict[str, Any]:
     """`config` with its lists as tuples, if all of it may go to `cls(...)`; raises FileFormatError otherwise.
 
-    limit: the largest integer, and the largest product of a list of integers, that is accepted.
+    limit: the largest integer, and the largest product of a list of integers, that is accepted. A class whose
+    arguments are of another form checks them itself, in `check_config(config, what)`.
     """
+    if hasattr(cls, "check_config"):
+        return cls.check_config(config, what)
     if not isinstance(config, dict):
         raise FileFormatError(f"{what}: config must be an object, not {json_type(config)}")
     known = accepted(cls)

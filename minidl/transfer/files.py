@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,8 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     """Read a model from a `.safetensors` file; into `model` if one is given, else built from the file's architecture.
 
     With `model`, the file may be of any kind that `load_tensors` reads, such as PyTorch's `.pth` or NumPy's `.npz`;
-    Keras' `.h5` and `.keras` are translated on the way (`load_keras` says how).
+    Keras' `.h5` and `.keras` are translated on the way (`load_keras` says how). An `.onnx` file makes a model without
+    one, see `minidl.onnx.load`; `allow` and `rename` need the model then.
     Loading is strict: every tensor of the model must be in the file and the other way round, with the same shape and
     dtype; nothing is broadcast or cast. Exceptions are declared:
 
@@ -116,6 +118,11 @@ def load(path: str | os.PathLike, model: Module | None = None, *, allow: Mapping
     """
     if is_keras(path):
         return load_keras(path, model, allow=allow, rename=rename)
+    if model is None and os.path.splitext(path)[1].lower() == ".onnx":
+        if allow or rename:
+            raise ValueError(f"load: {os.fspath(path)}: an ONNX file makes its own model, of all its tensors; for "
+                             "allow= and rename= pass the model to fill; to change a head use transfer.rehead after it")
+        return import_module("minidl.onnx").load(path)  # which stands on this package
     return fill(model, *read(path), f"load: {os.fspath(path)}", allow, rename, probe)
 
 

@@ -1,14 +1,15 @@
-"""Tensors by name in a file, whichever of the kinds it is: `.safetensors`, NumPy's `.npz`, PyTorch's or Keras'.
+"""Tensors by name in a file, whichever of the kinds it is: `.safetensors`, NumPy's `.npz`, PyTorch's, Keras' or ONNX.
 
 `load_tensors` reads all of them, needs none of the frameworks, and trusts nothing in a file: whatever is wrong with
 it ends in `FileFormatError`. How each kind is read stands in `tensorfile.py`, `archive.py`, `torchfile.py` and
-`kerasfile.py`.
+`kerasfile.py`, and for ONNX in `minidl/onnx/reader.py`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,8 +28,8 @@ def load_tensors(path: str | os.PathLike, part: str | None = None, *,
 
     Files: `.safetensors`; `.npz` without objects; `.pt`, `.pth` and `.th` of PyTorch, the zip format and the one
     before 1.6, with tensors, Parameters, numbers, texts, lists, tuples and dicts in them; `.h5`, `.weights.h5` and
-    `.keras` of Keras, with Keras' names ("conv2d/kernel") and layouts, which `load` and `load_keras` translate. A file
-    with another ending is recognised by its content.
+    `.keras` of Keras, with Keras' names ("conv2d/kernel") and layouts, which `load` and `load_keras` translate; the
+    weights (initialisers) of an `.onnx`. A file with another ending is recognised by its content.
 
     Dicts and lists inside of each other become dotted names; what is no tensor is left out. Of a checkpoint, such as
     {"state_dict": …, "optimizer": …}, the model's part is taken: the only dict called "state_dict", "model_state_dict",
@@ -55,8 +56,12 @@ def read(path: str | os.PathLike, part: str | None = None,
         if kind == "keras":
             tensors, metadata = kerasfile.read(stream, size, path, allowed).tensors(), {}
             return (tensors if part is None else torchfile.below(tensors, part, path, "/")), metadata
-        tensors, metadata = (archive.read_npz(stream, size, path, allowed), {}) if kind == "npz" else \
-            tensorfile.read(stream, path)
+        if kind == "onnx":  # which stands on this package, and is loaded for such files only
+            tensors, metadata = import_module("minidl.onnx.reader").read_tensors(path), {}
+        elif kind == "npz":
+            tensors, metadata = archive.read_npz(stream, size, path, allowed), {}
+        else:
+            tensors, metadata = tensorfile.read(stream, path)
     return (tensors if part is None else torchfile.below(tensors, part, path)), metadata
 
 
@@ -71,7 +76,7 @@ def _kind(stream: BinaryIO, path: Any) -> str:
     start = stream.read(10)
     stream.seek(0)
     ending = Path(path).suffix.lower()
-    if ending in (".safetensors", ".npz"):
+    if ending in (".safetensors", ".npz", ".onnx"):
         return ending[1:]
     if ending in KERAS or kerasfile.is_keras(start):
         return "keras"

@@ -36,7 +36,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # their arguments a
 for _layer in LAYERS.values():
     arguments.accepted(_layer)
 _registered: dict[str, type[Module]] = {}
-ZOO, ZOO_PREFIX = "minidl.models", "models."
+ROOMS = {"models.": "minidl.models", "onnx.": "minidl.onnx.graph"}  # front of a class's name -> what enters the class
 _CHILD_NAME = re.compile(r"(?!__)\w[\w-]{0,99}")
 
 AnyModule = TypeVar("AnyModule", bound=type[Module])
@@ -157,13 +157,15 @@ def _floating(module: Module) -> list[Any]:
 
 
 def _table_name(cls: type[Module]) -> str:
-    """What a class is called in the table: a prefix keeps the names of the zoo free for the user's own classes."""
-    return ZOO_PREFIX + cls.__name__ if cls.__module__.startswith(f"{ZOO}.") else cls.__name__
+    """What a class is called in the table: a prefix keeps names of the zoo and the like free for the user's own."""
+    prefix = next((front for front in ROOMS if cls.__module__.startswith(f"minidl.{front}")), "")
+    return prefix + cls.__name__
 
 
 def _class_named(name: str) -> type[Module] | None:
-    if name.startswith(ZOO_PREFIX) and name not in _registered:
-        import_module(ZOO)  # which enters its classes: it is not needed, and so not loaded, for other models
+    room = next((room for front, room in ROOMS.items() if name.startswith(front)), None)
+    if room and name not in _registered:
+        import_module(room)  # which enters its classes: it is not needed, and so not loaded, for other models
     return LAYERS.get(name) or _registered.get(name)
 
 
