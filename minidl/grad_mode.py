@@ -10,6 +10,9 @@ from typing import Any
 
 class _Recording(threading.local):
     enabled = True
+    interceptor: Callable | None = None
+    """Calls each operation of this thread in its stead, if there is one: `(name, function, arrays, options)`, where
+    `function(*arrays, **options)` is what would be called. It returns what that returns, (result, vjps)."""
 
 
 recording = _Recording()

@@ -346,7 +346,8 @@ def differentiable(function: Callable) -> Callable:
             _refuse_gradients(name, args[len(names):])
         arrays = [x.array if isinstance(x, Tensor) else x.item() if isinstance(x, np.generic) else x for x in args]
         try:
-            output, vjps = function(*arrays, **options)
+            call = recording.interceptor
+            output, vjps = function(*arrays, **options) if call is None else call(name, function, arrays, options)
         except AttributeError:
             _refuse_lists(name, arrays if variadic else arrays[: len(names)])
             raise

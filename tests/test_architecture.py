@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
     "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
+    "onnx": {"errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
     "utils": {"data"},
     "report": {"transfer"},
     "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
