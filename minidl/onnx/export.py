@@ -19,12 +19,18 @@ import minidl
 from minidl.errors import did_you_mean
 from minidl.nn.module import Module
 from minidl.onnx import (  # noqa: F401  (each file enters its emitters into the table)
-    export_attention, export_elementwise, export_layers, export_recurrent, export_reduce, export_shape, export_windows,
+    export_attention,
+    export_elementwise,
+    export_layers,
+    export_recurrent,
+    export_reduce,
+    export_shape,
+    export_windows,
 )
 from minidl.onnx.export_graph import Graph, Value, element_type
 from minidl.onnx.export_symbols import Counting, Filled, Merged, Size, Sizes, Unknown, merge
 from minidl.onnx.export_table import EMITTERS, REFUSED
-from minidl.onnx.export_trace import Call, ExportError, Fixed, Ref, Weight, leaves, trace
+from minidl.onnx.export_trace import Call, ExportError, Fixed, Ref, Weight, trace
 from minidl.tensor import Tensor
 from minidl.transfer.atomic import write_bytes
 from minidl.transfer.structure import structure
@@ -66,7 +72,8 @@ def export(model: Module, args: Any, path: str | os.PathLike, *, kwargs: Mapping
     write_bytes(path, _serialised(_model(model, merged, inputs, axes, output_names, opset_version)))
 
 
-def _inputs(model: Module, args: tuple, kwargs: Mapping[str, Any], names: Sequence[str] | None) -> dict[str, np.ndarray]:
+def _inputs(model: Module, args: tuple, kwargs: Mapping[str, Any],
+            names: Sequence[str] | None) -> dict[str, np.ndarray]:
     """The arrays among the arguments, in order, by the name each has in the file."""
     parameters = list(inspect.signature(model.forward).parameters.values())
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -146,7 +153,7 @@ def _varied(array: np.ndarray, lengths: Mapping[int, int], number: int) -> np.nd
     if number:
         array = np.flip(array)
         if array.dtype.kind == "f":
-            array = array + np.random.default_rng(number).random(array.shape).astype(array.dtype) * array.dtype.type(0.01)
+            array = (array + 0.01 * np.random.default_rng(number).random(array.shape)).astype(array.dtype)
     return np.asarray(array, order="C")
 
 
@@ -318,8 +325,8 @@ def _metadata(model: Module) -> dict[str, str]:
 
 
 def _serialised(proto: Any) -> bytes:
-    size = proto.ByteSize() if sum(len(tensor.raw_data) for tensor in proto.graph.initializer) < LARGEST else LARGEST + 1
-    if size > LARGEST:
+    weights = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+    if weights > LARGEST or proto.ByteSize() > LARGEST:
         raise ExportError("the model takes more than 2 GB, which one ONNX file cannot hold; convert it to float16, or "
                           "export it in parts")
     return proto.SerializeToString()

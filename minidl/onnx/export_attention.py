@@ -21,8 +21,8 @@ def scaled_dot_product_attention(g: Graph, query: Value, key: Value, value: Valu
 @emitter()
 def multi_head_attention(g: Graph, query: Value, key: Value, value: Value, attn_mask: Value | None, num_heads: int,
                          dropout_p: float, is_causal: bool, scale: float | None, past: Any, generator: Any) -> Value:
-    heads = [_split_heads(g, g.cast(x, g.result_dtype), num_heads) for x in (query, key, value)]
-    return _join_heads(g, _attend(g, *heads, attn_mask, dropout_p, past if is_causal else None, scale))
+    query, key, value = [_split_heads(g, g.cast(x, g.result_dtype), num_heads) for x in (query, key, value)]
+    return _join_heads(g, _attend(g, query, key, value, attn_mask, dropout_p, past if is_causal else None, scale))
 
 
 @emitter()
@@ -30,8 +30,8 @@ def packed_attention(g: Graph, qkv: Value, attn_mask: Value | None, num_heads: i
                      scale: float | None, generator: Any) -> Value:
     width = g.fixed(qkv.shape[-1:], "the width")[0] // 3
     parts = g.node("Split", [qkv, np.array([width] * 3)], outputs=3, axis=2, shape=(*qkv.shape[:2], width))
-    heads = [_split_heads(g, x, num_heads) for x in parts]
-    return _join_heads(g, _attend(g, *heads, attn_mask, dropout_p, 0 if is_causal else None, scale))
+    query, key, value = [_split_heads(g, x, num_heads) for x in parts]
+    return _join_heads(g, _attend(g, query, key, value, attn_mask, dropout_p, 0 if is_causal else None, scale))
 
 
 def _split_heads(g: Graph, x: Value, num_heads: int) -> Value:

@@ -33,14 +33,12 @@ def matmul(g: Graph, x: Value, y: Value) -> Value:
 @emitter()
 def einsum(g: Graph, *xs: Value, equation: str) -> Value:
     parts = [g.cast(x, g.result_dtype) for x in xs]
-    if "..." not in equation:  # what that stands for may broadcast; a letter has one length in ONNX
-        names, result = parse(equation, [x.shape for x in xs])
-        equation = f"{','.join(names)}->{result}"
-        pairs = [pair for name, x in zip(names, xs) for pair in zip(name, x.shape)]
-        lengths = {letter: length for letter, length in pairs if length == 1} | {
-            letter: length for letter, length in pairs if length != 1}
-        parts = [g.expand(x, [lengths[letter] for letter in name]) for x, name in zip(parts, names)]
-    return g.node("Einsum", parts, equation=equation.replace(" ", ""))
+    names, result = parse(equation, [tuple([n if isinstance(n, int) else -1 for n in x.shape]) for x in xs])
+    pairs = [pair for name, x in zip(names, xs) for pair in zip(name, x.shape)]
+    lengths = dict(pairs) | {letter: length for letter, length in pairs if length != 1}
+    # a letter has one length in ONNX: what broadcasts is expanded
+    parts = [g.expand(x, [lengths[letter] for letter in name]) for x, name in zip(parts, names)]
+    return g.node("Einsum", parts, equation=f"{','.join(names)}->{result}")
 
 
 def images(g: Graph, x: Value, dims: int) -> tuple[Value, bool]:
@@ -98,12 +96,13 @@ def _transposed(g: Graph, x: Value, weight: Value, bias: Value | None, stride: A
 
     x, single = images(g, x, dims)
     strides, pads, more = sizes("stride", stride), sizes("padding", padding), sizes("output_padding", output_padding)
-    options = {"kernel_shape": [int(size) for size in weight.shape[2:]], "strides": strides, "group": groups,
-               "dilations": sizes("dilation", dilation), "shape": (0,) * (dims + 2)}
+    options: dict[str, Any] = {
+        "kernel_shape": [int(size) for size in weight.shape[2:]], "strides": strides, "group": groups,
+        "dilations": sizes("dilation", dilation), "shape": (0,) * (dims + 2)}
     if all(extra < step for extra, step in zip(more, strides)):
         y = g.node("ConvTranspose", [x, weight, bias], pads=pads * 2, output_padding=more, **options)
         return alone(g, y, single)
-    # ONNX Runtime wants output_padding below the stride: cut off less at the end, and add zeros where that is too little
+    # ONNX Runtime wants output_padding below the stride: cut off less at the end, and add zeros where that is too few
     ends = [max(pad - extra, 0) for pad, extra in zip(pads, more)]
     y = g.node("ConvTranspose", [x, weight], pads=[*pads, *ends], **options)
     zeros_behind = [max(extra - pad, 0) for pad, extra in zip(pads, more)]

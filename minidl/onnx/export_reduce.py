@@ -91,7 +91,8 @@ def var(g: Graph, x: Value, dim: Any, unbiased: bool | None, keepdim: bool, corr
     correction = correction if unbiased is None else int(unbiased)
     x = g.cast(x, g.result_dtype)
     dims = all_dims("var", dim, x.shape)
-    centred = g.node("Sub", [x, g.reduce("ReduceMean", x, dims, True)], shape=x.shape) if dims else g.node("Sub", [x, x])
+    average = g.reduce("ReduceMean", x, dims, True) if dims else x
+    centred = g.node("Sub", [x, average], shape=x.shape)
     squares = _reduced(g, "ReduceMean", g.node("Mul", [centred, centred], shape=x.shape), dim, keepdim)
     if not correction:
         return squares

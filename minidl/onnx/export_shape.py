@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from minidl.ops.dims import all_dims, as_sizes, one_dim
 from minidl.onnx.export_graph import Graph, Value
 from minidl.onnx.export_symbols import Size
 from minidl.onnx.export_table import emitter
+from minidl.ops.dims import all_dims, as_sizes, one_dim
 
 FIRST, LAST = -2**63, 2**63 - 1  # where ONNX's Slice begins or ends with neither number given
 
@@ -151,9 +151,13 @@ def getitem(g: Graph, x: Value, index: Any) -> Value:
                    shape=x.shape[:before] + picked.shape + x.shape[before + 1:])
         inserted = picked.ndim
     else:
-        x, inserted = _gather_points(g, x, [parts[place] for place in chosen], [axes[place] for place in chosen], before)
-    return g.unsqueeze(x, [place - sum(one < place for one in chosen) + (inserted if place > chosen[0] or not together
-                                                                         else 0) for place in new])
+        x, inserted = _gather_points(g, x, {axes[place]: parts[place] for place in chosen}, before)
+
+    def final(place: int) -> int:
+        """Where a new axis stands in the result."""
+        return place - sum(one < place for one in chosen) + (inserted if place > chosen[0] or not together else 0)
+
+    return g.unsqueeze(x, [final(place) for place in new])
 
 
 def _written_out(g: Graph, parts: list, ndim: int) -> list:
@@ -199,10 +203,12 @@ def _sliced(g: Graph, x: Value, bounds: dict[int, tuple[Any, Any, int]]) -> Valu
     return g.node("Slice", [x, starts, stops, np.array(list(bounds), np.int64), steps], shape=x.shape, dtype=x.dtype)
 
 
-def _gather_points(g: Graph, x: Value, parts: list, axes: list[int], before: int) -> tuple[Value, int]:
-    """x at several indices that are broadcast against each other; `before` of the other axes stand in front of theirs.
+def _gather_points(g: Graph, x: Value, parts: dict[int, Any], before: int) -> tuple[Value, int]:
+    """x at an index for each of several axes, broadcast against each other, and the number of axes that come of them.
+
+    before: how many of the axes that are not indexed stand in front of those.
     """
-    indices = [g.operand(part, np.int64) for part in parts]
+    indices, axes = [g.operand(part, np.int64) for part in parts.values()], list(parts)
     count = max(index.ndim for index in indices)
     padded = [(1,) * (count - index.ndim) + tuple(index.shape) for index in indices]
     shape = tuple([next((size for size in sizes if size != 1), 1) for sizes in zip(*padded)])
@@ -210,4 +216,5 @@ def _gather_points(g: Graph, x: Value, parts: list, axes: list[int], before: int
     rest = [d for d in range(x.ndim) if d not in axes]
     y = g.node("GatherND", [g.transpose(x, axes + rest), points], dtype=x.dtype,
                shape=shape + tuple([x.shape[d] for d in rest]))
-    return g.transpose(y, [*range(count, count + before), *range(count), *range(count + before, count + len(rest))]), count
+    order = [*range(count, count + before), *range(count), *range(count + before, count + len(rest))]
+    return g.transpose(y, order), count

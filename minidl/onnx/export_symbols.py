@@ -97,9 +97,9 @@ def merge(traces: Sequence[Trace], sizes: Sizes) -> Merged:
     for position, same in enumerate(itertools.zip_longest(*[trace.calls for trace in traces])):
         if any(call is None or call[:2] != same[0][:2] or call.results != same[0].results for call in same):
             seen = " and ".join(sorted({str(call) if call else "nothing more" for call in same}))
-            raise ExportError(f"what the model computes depends on the values or sizes of its inputs: call {position + 1} "
-                              f"is {seen}. ONNX files hold one fixed computation: take the decision out of forward(), "
-                              "or fix the sizes with dynamic_axes={}")
+            raise ExportError("what the model computes depends on the values or sizes of its inputs: operation "
+                              f"{position + 1} is {seen}. An ONNX file holds one fixed computation: take the decision "
+                              "out of forward(), or fix the sizes with dynamic_axes={}")
         first = same[0]
         arguments = {key: _argument(str(first), key, [call.arguments[key] for call in same], sizes)
                      for key in first.arguments}
@@ -173,4 +173,5 @@ def _array(where: str, key: str, arrays: Sequence[Any], sizes: Sizes) -> Any:
 def _disagreement(where: str, key: str, values: Sequence[Any]) -> ExportError:
     shown = " and ".join(sorted({repr(value)[:60] for value in values}))
     return ExportError(f"{where}: '{key}' depends on the values or sizes of the inputs in a way that cannot be "
-                       f"exported: {shown}. Compute it with minidl's operations, or fix the sizes with dynamic_axes={{}}")
+                       f"exported: {shown}. Compute it with minidl's operations, or fix the sizes with "
+                       "dynamic_axes={}")

@@ -10,7 +10,6 @@ Read `export_symbols.py` next, which compares several runs.
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from minidl.tensor import Tensor
 RECURRENT = {nn.RNN: nn.RNN.forward, nn.LSTM: nn.LSTM.forward, nn.GRU: nn.GRU.forward}
 REDUCTIONS = {"add": "sum", "logical_and": "all", "logical_or": "any", "maximum": "max", "minimum": "min"}
 RECORDED = (np.all, np.any, np.argmax, np.argmin, np.where)
+USUAL = {"where": True, "initial": np._NoValue}  # options of NumPy's reductions that say nothing
 FRESH = (np.zeros_like, np.ones_like, np.full_like, np.empty_like, np.shape, np.ndim, np.size, np.result_type)
 
 
@@ -90,8 +90,10 @@ class Traced(np.ndarray):
         if method == "__call__" and not options and ufunc.nout == 1:
             return recorder.add_numpy(f"numpy.{ufunc.__name__}", {"xs": list(inputs)}, result)
         name = f"numpy.{ufunc.__name__}.{method}"
+        axis = options.get("axis", 0)
+        options = {key: value for key, value in options.items() if value is not None and value is not USUAL.get(key)}
         if method == "reduce" and ufunc.__name__ in REDUCTIONS and set(options) <= {"axis", "keepdims", "dtype"}:
-            arguments = {"x": inputs[0], "axis": options.get("axis", 0), "keepdims": options.get("keepdims", False)}
+            arguments = {"x": inputs[0], "axis": axis, "keepdims": options.get("keepdims", False)}
             return recorder.add_numpy(f"numpy.{REDUCTIONS[ufunc.__name__]}", arguments, result)
         return recorder.unknown(name, result)
 
@@ -143,7 +145,6 @@ class Recorder:
         self.shapes: list[tuple[int, ...]] = []
         self.dtypes: list[np.dtype] = []
         self.path: list[str] = [""]
-        self.thread = threading.get_ident()
         state = [*model.named_parameters(), *model.named_buffers(), *model.state_dict().items()]
         self.weights = {id(tensor.array): Weight(name) for name, tensor in reversed(state)}
         self.kept = [tensor.array for _, tensor in state]
@@ -248,7 +249,8 @@ def watched(model: Module, recorder: Recorder) -> Iterator[None]:
 
     def follow(path: str, module: Module, forward: Callable) -> Callable:
         def run(*args: Any, **options: Any) -> Any:
-            if threading.get_ident() != recorder.thread or recording.interceptor is not recorder:
+            listener: Any = recording.interceptor  # that of this thread
+            if listener is not recorder:
                 return forward(*args, **options)
             recorder.path.append(path)
             try:

@@ -93,7 +93,7 @@ def avg_pool2d(g: Graph, x: Value, kernel_size: Any, stride: Any, padding: Any, 
 
 def _avg_pool(g: Graph, x: Value, windows: Windows, count_include_pad: bool, divisor: int | None, dims: int) -> Value:
     x, single = images(g, x, dims)
-    options = {"kernel_shape": windows.kernel, "strides": windows.stride, "shape": x.shape}
+    options: dict[str, Any] = {"kernel_shape": windows.kernel, "strides": windows.stride, "shape": x.shape}
     if divisor is None and not windows.uneven and windows.fits:
         y = g.node("AveragePool", [x], pads=windows.pads(), count_include_pad=int(count_include_pad), **options)
         return alone(g, y, single)
@@ -104,8 +104,8 @@ def _avg_pool(g: Graph, x: Value, windows: Windows, count_include_pad: bool, div
     if divisor is not None:
         return alone(g, g.node("Mul", [y, g.scalar(area / divisor, x.dtype)], shape=y.shape), single)
     sizes = g.fixed(x.shape[2:], "with ceil_mode the size of an image")
-    counts = [_counted(size, *axis, count_include_pad) for size, *axis in zip(
-        sizes, windows.kernel, windows.stride, windows.padding, windows.ends)]
+    counts = [_counted(*axis, count_include_pad) for axis in zip(sizes, windows.kernel, windows.stride, windows.padding,
+                                                                 windows.ends)]
     shares = area / np.multiply.outer(*counts) if dims == 2 else area / counts[0]
     return alone(g, g.node("Mul", [y, shares.astype(x.dtype)], shape=y.shape), single)
 
