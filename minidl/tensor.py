@@ -344,10 +344,11 @@ def differentiable(function: Callable) -> Callable:
             args, options = _sort_keywords(name, names, takes_dim, args, options)
         if not variadic and len(args) > len(names):
             _refuse_gradients(name, args[len(names):])
+        if recording.deferring is not None:
+            return recording.deferring.run(operation, args, options)
         arrays = [x.array if isinstance(x, Tensor) else x.item() if isinstance(x, np.generic) else x for x in args]
         try:
-            call = recording.interceptor
-            output, vjps = function(*arrays, **options) if call is None else call(name, function, arrays, options)
+            output, vjps = function(*arrays, **options)
         except AttributeError:
             _refuse_lists(name, arrays if variadic else arrays[: len(names)])
             raise

@@ -1,11 +1,23 @@
-"""Networks as ONNX files, the format that other frameworks and runtimes read; needs the package onnx.
+"""ONNX, the exchange format of networks: `export` writes a network as such a file.
 
-`export` writes one: see `export.py`, which says how.
+Read `exporter.py` first. `export` needs the extra `onnx`.
 """
 
 from __future__ import annotations
 
-from minidl.onnx.export import export
-from minidl.onnx.export_trace import ExportError
+from typing import Any
 
 __all__ = ["ExportError", "export"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ExportError", "export"):  # which need a package that is not always there
+        try:
+            from minidl.onnx import exporter
+        except ModuleNotFoundError as error:
+            if error.name != "onnx":
+                raise
+            raise ModuleNotFoundError("minidl.onnx.export needs the package onnx: pip install 'minidl[onnx]'",
+                                      name="onnx") from error
+        return getattr(exporter, name)
+    raise AttributeError(f"module 'minidl.onnx' has no attribute '{name}'")

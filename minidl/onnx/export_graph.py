@@ -16,6 +16,8 @@ from onnx import helper, numpy_helper
 from minidl.onnx.export_symbols import Size, Unknown
 from minidl.onnx.export_trace import ExportError
 
+LARGEST = 2**31 - 2**22  # bytes of weights: a file of protocol buffers may have 2 GiB, some are for the nodes
+
 
 @dataclass
 class Value:
@@ -50,6 +52,7 @@ class Graph:
         self.result_shape: tuple = ()
         self.result_dtype: np.dtype = np.dtype(np.float32)
         self.names: set[str] = set()
+        self.size = 0  # bytes of initialisers
         self._added: dict[Any, str] = {}  # what is in the graph already, and its name
         self._kept: list[Any] = []  # arrays whose id is a key of `_added`
 
@@ -97,6 +100,10 @@ class Graph:
         key: Any = id(array) if isinstance(value, Value) or array.size > 64 else \
             (array.dtype.str, array.shape, array.tobytes())
         if key not in self._added:
+            self.size += array.nbytes
+            if self.size > LARGEST:
+                raise ExportError("export: the model takes more than 2 GB, which one ONNX file cannot hold; convert it "
+                                  "to float16, or export it in parts")
             name = value.name if isinstance(value, Value) else f"{self.path}.constant" if self.path else "constant"
             self._added[key] = self.unique(name)
             self._kept.append(array)

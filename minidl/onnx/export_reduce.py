@@ -93,12 +93,13 @@ def var(g: Graph, x: Value, dim: Any, unbiased: bool | None, keepdim: bool, corr
     dims = all_dims("var", dim, x.shape)
     average = g.reduce("ReduceMean", x, dims, True) if dims else x
     centred = g.node("Sub", [x, average], shape=x.shape)
-    squares = _reduced(g, "ReduceMean", g.node("Mul", [centred, centred], shape=x.shape), dim, keepdim)
+    squares = g.node("Mul", [centred, centred], shape=x.shape)
     if not correction:
-        return squares
-    count = math.prod(g.fixed([x.shape[d] for d in dims], "with a correction the number of elements"))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return g.node("Mul", [squares, (np.array(count) / max(count - correction, 0)).astype(x.dtype)])
+        return _reduced(g, "ReduceMean", squares, dim, keepdim)
+    count = g.node("Gather", [g.node("Shape", [x], dtype=np.int64), np.array(dims, np.int64)], shape=(len(dims),))
+    number = g.cast(g.reduce("ReduceProd", count, [0], False), x.dtype)
+    divisor = g.node("Max", [g.node("Sub", [number, g.scalar(correction, x.dtype)]), g.scalar(0, x.dtype)])
+    return g.node("Div", [_reduced(g, "ReduceSum", squares, dim, keepdim), divisor])
 
 
 @emitter()

@@ -1,7 +1,7 @@
 """Watching a network at work: the operations that one run of it performs, with what goes in and comes out.
 
-While a `Recorder` listens, every operation of minidl passes through it (see `recording` in `minidl/grad_mode.py`), and
-what comes out is a `Traced` array. That is a NumPy array which knows its number, so that NumPy's own functions on it,
+While a `Recorder` watches, every operation of minidl is handed to it (`recording` in `minidl/grad_mode.py`), and what
+comes out is a `Traced` array. That is a NumPy array which knows its number, so that NumPy's own functions on it,
 which some networks use on masks and lengths, are recorded as well. What NumPy computes and this file does not know
 leaves a mark: used later by an operation it is refused, because its value would be frozen into the file.
 Read `export_symbols.py` next, which compares several runs.
@@ -202,18 +202,20 @@ class Recorder:
             return self.weights.get(id(value)) or Fixed(value)
         return Opaque(value) if isinstance(value, Module) else value
 
-    def __call__(self, name: str, function: Callable, arrays: Any, options: dict[str, Any]) -> tuple:
-        """Run and record an operation of minidl: the interceptor of `differentiable`."""
-        output, vjps = function(*plain(arrays), **plain(options))
+    def run(self, operation: Callable, args: Any, options: dict[str, Any]) -> Tensor:
+        """Run and record an operation of minidl: what `recording.deferring` is asked for."""
+        function = inspect.unwrap(operation)  # on arrays
+        arrays = [x.array if isinstance(x, Tensor) else x.item() if isinstance(x, np.generic) else x for x in args]
+        output, _ = function(*plain(arrays), **plain(options))
         bound = inspect.signature(function).bind(*arrays, **options)
         bound.apply_defaults()
-        return self.add(name, dict(bound.arguments), [output])[0], vjps
+        return Tensor(self.add(function.__name__.lstrip("_"), dict(bound.arguments), [output])[0])
 
     def recurrent(self, module: Module, forward: Callable, args: Any, options: Any) -> Any:
         """Run a recurrent layer and record it as a whole: ONNX has one for it, which knows lengths of sequences."""
         bound = inspect.signature(forward).bind(*args, **options)
         bound.apply_defaults()
-        with intercepted(None):
+        with handed_to(None):
             y, last = forward(*plain(bound.args), **plain(bound.kwargs))
         states = last if isinstance(last, tuple) else (last,)
         arguments = {"module": module, **bound.arguments}
@@ -233,13 +235,14 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def intercepted(interceptor: Callable | None) -> Iterator[None]:
-    before = recording.interceptor
-    recording.interceptor = interceptor
+def handed_to(recorder: Recorder | None) -> Iterator[None]:
+    """Hand the operations of this thread to the recorder; None lets them run by themselves."""
+    before = recording.deferring
+    recording.deferring = recorder
     try:
         yield
     finally:
-        recording.interceptor = before
+        recording.deferring = before
 
 
 @contextmanager
@@ -249,8 +252,7 @@ def watched(model: Module, recorder: Recorder) -> Iterator[None]:
 
     def follow(path: str, module: Module, forward: Callable) -> Callable:
         def run(*args: Any, **options: Any) -> Any:
-            listener: Any = recording.interceptor  # that of this thread
-            if listener is not recorder:
+            if recording.deferring is not recorder:  # another thread, or inside a layer that is recorded as a whole
                 return forward(*args, **options)
             recorder.path.append(path)
             try:
@@ -295,7 +297,7 @@ def trace(model: Module, args: tuple, options: dict[str, Any]) -> Trace:
 
     args = tuple([taken(value) for value in args])
     options = {key: taken(value) for key, value in options.items()}
-    with no_grad(), watched(model, recorder), intercepted(recorder):
+    with no_grad(), watched(model, recorder), handed_to(recorder):
         result = model(*args, **options)
     named = list(outputs(result, "output"))
     if not named:

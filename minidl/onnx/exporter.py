@@ -36,7 +36,6 @@ from minidl.transfer.atomic import write_bytes
 from minidl.transfer.structure import structure
 
 OPSETS = range(17, 22)
-LARGEST = 2**31 - 1  # bytes in one file of protocol buffers
 CARRIED = ("preprocessing", "classes", "licence", "provenance")
 
 
@@ -69,7 +68,7 @@ def export(model: Module, args: Any, path: str | os.PathLike, *, kwargs: Mapping
     inputs = _inputs(model, args, kwargs or {}, input_names)
     axes = _dynamic(inputs, dynamic_axes, output_names)
     merged = _traces(model, args, dict(kwargs or {}), inputs, axes)
-    write_bytes(path, _serialised(_model(model, merged, inputs, axes, output_names, opset_version)))
+    write_bytes(path, _model(model, merged, inputs, axes, output_names, opset_version).SerializeToString())
 
 
 def _inputs(model: Module, args: tuple, kwargs: Mapping[str, Any],
@@ -148,12 +147,12 @@ def _traces(model: Module, args: tuple, kwargs: dict[str, Any], inputs: Mapping[
 
 def _varied(array: np.ndarray, lengths: Mapping[int, int], number: int) -> np.ndarray:
     """The example with other lengths along some axes and, from the second run on, other values in another order."""
-    for axis, length in lengths.items():
-        array = np.take(array, np.arange(length) % array.shape[axis], axis)
     if number:
         array = np.flip(array)
-        if array.dtype.kind == "f":
-            array = (array + 0.01 * np.random.default_rng(number).random(array.shape)).astype(array.dtype)
+    for axis, length in lengths.items():
+        array = np.take(array, np.arange(length) % array.shape[axis], axis)
+    if number and array.dtype.kind == "f":
+        array = (array + 0.01 * np.random.default_rng(number).random(array.shape)).astype(array.dtype)
     return np.asarray(array, order="C")
 
 
@@ -322,11 +321,3 @@ def _metadata(model: Module) -> dict[str, str]:
         fields["architecture"] = None
     return {f"minidl.{name}": json.dumps(value, ensure_ascii=False, default=list)
             for name, value in fields.items() if value is not None}
-
-
-def _serialised(proto: Any) -> bytes:
-    weights = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    if weights > LARGEST or proto.ByteSize() > LARGEST:
-        raise ExportError("the model takes more than 2 GB, which one ONNX file cannot hold; convert it to float16, or "
-                          "export it in parts")
-    return proto.SerializeToString()
