@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "onnx": {"errors", "tensor", "ops", "nn", "transfer", "onnx"},
     "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
+    "onnx": {"errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
     "utils": {"data"},
     "report": {"transfer"},
     "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},

@@ -260,7 +260,7 @@ def as_mask(attention_mask: Any, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _plain(values: Any) -> np.ndarray:
-    return values.array if isinstance(values, Tensor) else np.asarray(values)
+    return values.array if isinstance(values, Tensor) else np.asanyarray(values)
 
 
 def _of_same_shape(name: str, array: Any, shape: tuple[int, ...]) -> Any:
