@@ -28,7 +28,6 @@ MAY_IMPORT = {
     "data": {"errors", "kernels", "random", "tensor", "data"},
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"errors", "random", "tensor", "ops", "nn", "data", "transfer"},
-    "onnx": {"errors", "tensor", "ops", "nn", "transfer", "onnx"},
     "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
     "onnx": {"errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
