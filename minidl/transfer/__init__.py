@@ -1,7 +1,7 @@
-"""Carrying a network from one task to another: save, load, freeze, re-head, features, structure.
+"""Carrying a network from one task to another: save, load, freeze, re-head, features, structure, adapters, averages.
 
 Each verb is a function on a model. Read `files.py` (save and load) first, then `freeze.py`, `head.py`,
-`features.py` and `structure.py`.
+`features.py` and `structure.py`; `lora.py`, `averaging.py` and `task_vectors.py` stand on these.
 """
 
 from __future__ import annotations
