@@ -119,6 +119,10 @@ def test_frozen_parameters_take_no_part_and_unfrozen_ones_join():
     ema.update()
     with ema.applied():
         assert bits(model) == now
+    transfer.unfreeze(model)
+    ema.update()
+    with ema.applied():
+        assert bits(model) == now
 
 
 def test_an_average_goes_on_after_saving():
@@ -193,6 +197,7 @@ def test_the_average_is_pytorchs_and_update_bn_too():
         np.testing.assert_allclose(soup.state_dict()[name].numpy(), GOLDEN[f"mean/{name}"], rtol=1e-6)
     soup.eval()
     soup[0].training = True
+    soup[1].num_batches_tracked.array[...] = 5
     modes = [module.training for module in soup.modules()]
     assert update_bn(soup, [Tensor(batch) for batch in batches()]) is soup
     assert modes == [module.training for module in soup.modules()] and soup[1].momentum == 0.1

@@ -195,9 +195,10 @@ def test_unmerge_refuses_what_was_changed_since_and_a_copy_can_be_unmerged():
 
 def test_modes_and_freezing_while_merged_hold_after_unmerging():
     model = transfer.merge(adapted(dropout=0.2, exclude="attends").train())
-    model.eval()
+    transfer.unfreeze(model.eval(), "neck")
     transfer.unmerge(model)
-    assert not any(module.training for module in model.modules())
+    assert not any(module._mode for module in model.modules())
+    assert model.neck[0].weight.requires_grad and not model.neck[0].frozen
     model.train()
     assert model.neck[0].lora_dropout.training
 
@@ -351,7 +352,7 @@ def test_huge_ranks_and_missing_matrices_of_a_file_are_refused_before_memory_is_
 
 
 def test_the_layout_of_peft_is_read(tmp_path):
-    """Names and shapes as peft 0.17 writes them: a prefix, wrapped attention under base_layer, the head in full."""
+    """Names and shapes as peft writes them: a prefix, wrapped attention under base_layer, the head in full."""
     model = train(adapted(exclude=["attends.layer", "body"]))
     tensors = {}
     for name, value in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Carrying a network from one task to another: save, load, freeze, re-head, features, structure.
+"""Carrying a network from one task to another: save, load, freeze, re-head, features, structure, adapters, averages.
 
 Each verb is a function on a model. Read `files.py` (save and load) first, then `freeze.py`, `head.py`,
 `features.py`, `structure.py` and `depth.py`. `fine_tune`, `train_head` and `lr_find` train, so they live in
