@@ -115,8 +115,8 @@ class Network:
             chain = [(scope, name)]
         if node["class_name"] == "Sequential":
             return {layer.name for found, name in chain for layer in found.get(name, [])} if nodes else set()
-        ends = list(_names(config.get("output_layers") if isinstance(config, dict) else None))
-        return {layer.name for end in ends for layer in scope.get(end, [])}
+        outputs = list(_names(config.get("output_layers") if isinstance(config, dict) else None))
+        return {layer.name for end in outputs for layer in scope.get(end, [])}
 
 
 def snake(kind: str) -> str:

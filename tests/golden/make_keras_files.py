@@ -87,6 +87,8 @@ def save_as_keras_2(model, path, whole, longest=1000):
                 name = old.get(layer.name, name) if name == "kernel" else name
                 inner = weight.path.split("/")[1:-2] if "lstm" in weight.path else []
                 names.append("/".join([*inner, owner, f"{name}:0"]))
+                if not whole and layer.name == "dense_1":  # as older files call them
+                    names[-1] = f"dense_1_{'W' if name == 'kernel' else 'b'}_1:0"
                 group[names[-1]] = weight.numpy()
             put(group, "weight_names", names)
         if whole:
