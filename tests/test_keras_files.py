@@ -191,7 +191,8 @@ def test_every_piece_of_hdf5(file, libver):
     found = load_tensors(file(f"pieces_{libver}.h5"))
     wanted = np.random.default_rng(1).normal(size=(40, 33))
     numbers = {"thing/0": wanted[:5, :7].astype(np.float32), "thing/1": np.arange(-3, 3), "thing/2": np.float64(3.5),
-               "thing/3": wanted[0].astype(np.float16), "thing/4": np.arange(5, dtype=np.uint8)}
+               "thing/3": wanted[0].astype(np.float16), "thing/4": np.arange(5, dtype=np.uint8),
+               "thing/5": (wanted[0].astype(np.float32).view(np.uint32) >> 16 << 16).view(np.float32)}
     if libver == "earliest":
         numbers |= {"packed/0": wanted, "packed/1": np.arange(2100).reshape(300, 7)}
         numbers |= {f"many/{number}": np.full(2, number, np.int16) for number in range(40)}

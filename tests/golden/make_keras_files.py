@@ -229,6 +229,8 @@ def save_pieces(path, libver):
         group["2"] = 3.5
         group["3"] = values[0].astype(np.float16)
         group["4"] = np.arange(5, dtype=np.uint8)
+        bits = (values[0].astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        group.create_dataset("5", data=bits.view("V2")).attrs["dtype"] = "bfloat16"
         if libver == "earliest":
             packed = file.create_group("layers/packed/vars")
             packed.create_dataset("0", data=values, chunks=(16, 8), compression="gzip", shuffle=True, fletcher32=True)
