@@ -20,7 +20,7 @@ from minidl.models import weights
 from minidl.nn import init
 from minidl.nn.module import Module
 from minidl.transfer.files import fill
-from minidl.transfer.formats import read
+from minidl.transfer.formats import is_keras, read
 from minidl.transfer.head import head_path, rehead
 from minidl.transfer.matching import COUNTER, rename_all, rename_by_order
 
@@ -70,6 +70,9 @@ def _pretrained(name: str, num_classes: int | None, wanted: str | os.PathLike, r
                 allow: Mapping[str, str] | None, options: dict[str, Any]) -> Module:
     path, known = weights.find(wanted, name)
     what = f"create_model: {path}"
+    if is_keras(path):
+        raise ValueError(f"{what}: Keras' layers have other names: make the model without pretrained=, then "
+                         "transfer.load(path, model, rename=transfer.rename_keras_by_order(path, model))")
     tensors, metadata = read(path)
     # All that would be drawn is read from the file; what lies in memory until then overflows in any arithmetic.
     with init.skipped() if not allow else nullcontext(), np.errstate(all="ignore"):

@@ -200,8 +200,11 @@ class File:
             raise FileFormatError(f"{self.what(name)} is neither a group nor a dataset")
         shape = parts.shape(found[DATASPACE])
         filters = parts.filters(found[FILTERS]) if FILTERS in found else []
-        return Dataset(self, name, shape, parts.kind(found[DATATYPE]), parts.layout(found[LAYOUT]), filters,
-                       self._attributes(messages, name))
+        elements, attributes = parts.kind(found[DATATYPE]), self._attributes(messages, name)
+        if (elements.name, elements.size) == parts.OPAQUE and "dtype" in attributes and \
+                self.texts(attributes["dtype"], f"dtype of '{name[:100]}'") == ["bfloat16"]:
+            elements = Type("number", 2, "bfloat16")  # how Keras writes it
+        return Dataset(self, name, shape, elements, parts.layout(found[LAYOUT]), filters, attributes)
 
     def _group(self, address: int, name: str, depth: int) -> Group:
         if depth > DEEPEST:

@@ -22,6 +22,7 @@ UNDEFINED = 2**64 - 1  # an address that leads nowhere
 LARGEST = 2**62
 KINDS = ("a whole number", "a number", "a time", "text", "bits", "opaque bytes", "a structure", "a reference",
          "an enumeration", "a sequence", "an array")  # the classes of types, by their numbers
+OPAQUE = ("opaque bytes", 2)
 FLOATS = {  # size, bits of the exponent and of the fraction, bias
     (2, 5, 10, 15): "f2", (4, 8, 23, 127): "f4", (8, 11, 52, 1023): "f8", (2, 8, 7, 127): "bfloat16",
 }

@@ -69,11 +69,14 @@ class Network:
         self.groups: dict[str, str] = {}  # "functional/conv2d_1": the name of the layer
         node = parse_json(text, what)
         if isinstance(node, dict) and node.get("class_name") in NETWORKS:
-            self._network(node, "", "", [], 0)
+            try:
+                self._network(node, "", "", [], 0)
+            except RecursionError as error:
+                raise FileFormatError(f"{what} is nested too deeply") from error
         self.by_name = {layer.name: layer for layer in self.layers}
         self.inside = {(layer.name.split("/")[0], layer.name.rpartition("/")[2]): layer for layer in self.layers}
 
-    def _network(self, node: dict[str, Any], front: str, group: str, outer: References, depth: int) -> list[str]:
+    def _network(self, node: dict[str, Any], front: str, group: str, outer: References, depth: int) -> set[str]:
         """Enter the layers of a network; returns the names of those that its output comes from."""
         if depth > DEEPEST:
             raise FileFormatError(f"{self.what}: networks in it are nested more than {DEEPEST} deep")
@@ -104,15 +107,16 @@ class Network:
                 first = len(self.layers)
                 ends = self._network(inner, f"{path}/", f"{key}/", sources, depth + 1)
                 scope[name] = [layer for layer in self.layers[first:] if layer.name in ends]
+            elif not isinstance(options, dict):
+                raise FileFormatError(f"{self.what}: the layer {name[:100]!r} has no options")
             else:
-                assert isinstance(options, dict)
                 scope[name] = [Layer(kind, path, options, _shape(inner), sources)]
                 self.layers += scope[name]
             chain = [(scope, name)]
         if node["class_name"] == "Sequential":
-            return [layer.name for found, name in chain for layer in found.get(name, [])] if nodes else []
-        ends = list(_names(config.get("output_layers") if isinstance(config, dict) else None))
-        return [layer.name for end in ends for layer in scope.get(end, [])]
+            return {layer.name for found, name in chain for layer in found.get(name, [])} if nodes else set()
+        outputs = list(_names(config.get("output_layers") if isinstance(config, dict) else None))
+        return {layer.name for end in outputs for layer in scope.get(end, [])}
 
 
 def snake(kind: str) -> str:
@@ -167,15 +171,17 @@ def _tensors(value: Any) -> Iterator[list]:
             yield from _tensors(item)
 
 
-def flattened_channels(layer: Layer, depth: int = 0) -> int | None | str:
+def flattened_channels(layer: Layer, steps: list[int] | None = None) -> int | None | str:
     """The channels of the maps whose flattened values a layer takes; None if it takes no such values.
 
-    A text says why it cannot be known.
+    A text says why it cannot be known. steps: how many may still be taken, since layers may lead round in a circle.
     """
-    for _ in range(10_000):
+    steps = [10_000] if steps is None else steps
+    while steps[0] > 0:
+        steps[0] -= 1
         inputs = layer.inputs()
         if len(inputs) > 1:
-            return _joined(layer, inputs, depth)
+            return _joined(layer, inputs, steps)
         if not inputs:
             return None
         layer = inputs[0]
@@ -191,11 +197,12 @@ def flattened_channels(layer: Layer, depth: int = 0) -> int | None | str:
     return "its inputs lead round in a circle"
 
 
-def _joined(layer: Layer, inputs: list[Layer], depth: int) -> int | None | str:
+def _joined(layer: Layer, inputs: list[Layer], steps: list[int]) -> int | None | str:
     """As flattened_channels, of a layer with several inputs: they must agree, and nothing flattened may be appended."""
-    if depth > DEEPEST or len(inputs) > 100:
+    try:
+        found = {flattened_channels(Layer("", "", {}, None, [({"": [one]}, "")]), steps) for one in inputs}
+    except RecursionError:
         return "too many layers come together in its input"
-    found = {flattened_channels(Layer("", "", {}, None, [({"": [one]}, "")]), depth + 1) for one in inputs}
     if found == {None}:
         return None
     if len(found) == 1 and layer.kind in JOINING:

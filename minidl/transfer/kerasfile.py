@@ -12,6 +12,8 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -189,7 +191,7 @@ def _by_numbers(root: Group, network: Network | None, path: Any) -> KerasFile:
         parts = place.split("/")
         if parts[0] in ("optimizer", "loss", "compile_metrics", "metrics") or "seed_generator" in parts:
             continue
-        if len(parts) < 2 or parts[-2] != "vars" or not parts[-1].isdecimal():
+        if len(parts) < 2 or parts[-2] != "vars" or not re.fullmatch("[0-9]{1,9}", parts[-1]):
             raise FileFormatError(f"{path}: '{place[:100]}' is not where Keras keeps arrays: no layer_names, no vars")
         owner, inner = _owner(parts[:-2])
         key = "/".join(part for part in owner if part != "layers")
@@ -200,7 +202,8 @@ def _by_numbers(root: Group, network: Network | None, path: Any) -> KerasFile:
         entry = layers.setdefault(name, Weights(name, layer, kind))
         entry.arrays["/".join([*inner, parts[-1]])] = data
     for entry in layers.values():
-        entry.arrays = {_variable(entry, weight): data for weight, data in entry.arrays.items()}
+        counts = Counter(weight.rpartition("/")[0] for weight in entry.arrays)
+        entry.arrays = {_variable(entry, weight, counts): data for weight, data in entry.arrays.items()}
     return KerasFile(layers, network, network is not None)
 
 
@@ -228,14 +231,13 @@ def _label(root: Group, owner: list[str]) -> str:
     return "/".join(names) or "model"
 
 
-def _variable(entry: Weights, weight: str) -> str:
+def _variable(entry: Weights, weight: str, counts: Mapping[str, int]) -> str:
     """The name of a numbered array, as far as the layer's class tells it."""
     *inner, number = weight.split("/")
     kind = "cell" if inner and inner[-1] != "layer" else entry.kind
     names = VARIABLES.get(kind, ())
-    siblings = sum(other.split("/")[:-1] == inner for other in entry.arrays)
     if entry.kind in ("batch_normalization", "layer_normalization", "group_normalization"):
-        names = _norm_names(entry, names, siblings)
+        names = _norm_names(entry, names, counts["/".join(inner)])
     return "/".join([*inner, names[int(number)] if int(number) < len(names) else number])
 
 

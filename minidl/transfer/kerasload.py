@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minidl import nn
+from minidl.errors import FileFormatError
 from minidl.nn.module import Module
 from minidl.transfer import archive, kerasfile
 from minidl.transfer.kerasconfig import Layer, flattened_channels
@@ -96,13 +97,21 @@ def load_keras(path: str | os.PathLike, model: Module | None, *, allow: Mapping[
     if problems:
         raise LoadError("\n  ".join([f"{what}: does not fit {type(model).__name__}:", *problems[:SHOWN]]), problems)
     tensors = {names[name]: array for layer in layers for name, array in layer.named().items()}
+    notes = differences(file, [(layer.layer, target) for layer in layers for target in targets[layer.name]], model)
+    norms = [(layer, target) for layer in layers if layer.kind in NORMS for target in targets[layer.name]
+             if hasattr(target, "eps")]
+    constants = [(target, _constants(layer.layer, layer.kind)) for layer, target in norms if layer.layer is not None]
+    notes += [f"'{layer.name}': the file does not tell its eps, here it is {target.eps:g}; Keras' own is {EPS:g}, and "
+              f"its momentum {1 - MOMENTUM:.2f} in PyTorch's sense"
+              for layer, target in norms if layer.layer is None and target.eps != EPS]
     try:
         fill(model, tensors, {}, what, allow, None)
     except LoadError as error:
         raise _explained(error, layers, bool(rename)) from error
-    notes = differences(file, [(layer.layer, target) for layer in layers for target in targets[layer.name]], model)
-    notes += [note for layer in layers if layer.kind in NORMS for target in targets[layer.name]
-              for note in _set_constants(layer, target)]
+    for target, values in constants:
+        for name, value in values.items():
+            if getattr(target, name) is not None:
+                setattr(target, name, value)
     if notes:
         shown = [*notes[:SHOWN], f"… and {len(notes) - SHOWN} more"] if len(notes) > SHOWN else notes
         warnings.warn("\n  ".join([f"{what}: loaded, but the outputs will differ from Keras' unless this is meant:",
@@ -287,20 +296,16 @@ def _explained(error: LoadError, layers: list[Translated], renamed: bool) -> Loa
     return LoadError("\n  ".join([text + hint, *problems[:SHOWN]]), [*error.problems, *problems])
 
 
-def _set_constants(layer: Translated, module: Module) -> list[str]:
-    """Set eps and momentum as in the file; returns what to say where it does not tell them."""
-    if not hasattr(module, "eps"):
-        return []
-    if layer.layer is None:
-        if module.eps == EPS:
-            return []
-        return [f"'{layer.name}': the file does not tell its eps, here it is {module.eps:g}; Keras' own is {EPS:g}, "
-                f"and its momentum {1 - MOMENTUM:.2f} in PyTorch's sense"]
-    module.eps = float(_number(layer.layer, "epsilon", EPS))
-    if layer.kind == "batch_normalization" and module.momentum is not None:
-        module.momentum = float(np.round(1 - _number(layer.layer, "momentum", MOMENTUM), 12))
-    return []
+def _constants(layer: Layer, kind: str) -> dict[str, float]:
+    """eps and momentum of a normalisation as the file tells them."""
+    constants = {"eps": _number(layer, "epsilon", EPS)}
+    if kind == "batch_normalization":
+        constants["momentum"] = float(np.round(1 - _number(layer, "momentum", MOMENTUM), 12))
+    return constants
 
 
 def _number(layer: Layer, name: str, default: float) -> float:
-    return layer.option(name, default, int, float)
+    value = layer.option(name, default, int, float)
+    if not 0 <= value <= 1:
+        raise FileFormatError(f"the configuration of layer '{layer.name[:100]}' has {name} = {value!r:.80}")
+    return float(value)

@@ -22,6 +22,7 @@ KERNELS = {  # the order of the axes in PyTorch
     "dense": (1, 0), "conv1d": (2, 1, 0), "conv2d": (3, 2, 0, 1), "conv1d_transpose": (2, 1, 0),
     "conv2d_transpose": (3, 2, 0, 1),
 }
+OLD_NAMES = {"W": "kernel", "b": "bias"}  # of Keras 1, as in the files of VGG16 that are still about: "fc1_W_1"
 BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
@@ -38,7 +39,7 @@ def translate(weights: Weights) -> tuple[str, Arrays]:
     if weights.kind == "bidirectional" or any(_direction(name) for name in arrays):
         return "bidirectional", _bidirectional(arrays, weights)
     arrays = {name.rpartition("/")[2]: array for name, array in arrays.items()}
-    arrays = _named(arrays)
+    arrays = _named({OLD_NAMES.get(re.sub(r"_\d+$", "", name), name): array for name, array in arrays.items()})
     kind = _kind(weights, arrays)
     if len(arrays) != len(weights.arrays):
         raise Untranslatable(f"'{weights.name}' has several arrays of one name")

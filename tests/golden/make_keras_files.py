@@ -87,6 +87,8 @@ def save_as_keras_2(model, path, whole, longest=1000):
                 name = old.get(layer.name, name) if name == "kernel" else name
                 inner = weight.path.split("/")[1:-2] if "lstm" in weight.path else []
                 names.append("/".join([*inner, owner, f"{name}:0"]))
+                if not whole and layer.name == "dense_1":  # as older files call them
+                    names[-1] = f"dense_1_{'W' if name == 'kernel' else 'b'}_1:0"
                 group[names[-1]] = weight.numpy()
             put(group, "weight_names", names)
         if whole:
@@ -227,6 +229,8 @@ def save_pieces(path, libver):
         group["2"] = 3.5
         group["3"] = values[0].astype(np.float16)
         group["4"] = np.arange(5, dtype=np.uint8)
+        bits = (values[0].astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        group.create_dataset("5", data=bits.view("V2")).attrs["dtype"] = "bfloat16"
         if libver == "earliest":
             packed = file.create_group("layers/packed/vars")
             packed.create_dataset("0", data=values, chunks=(16, 8), compression="gzip", shuffle=True, fletcher32=True)
