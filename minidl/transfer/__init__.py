@@ -14,13 +14,16 @@ from minidl.transfer.freeze import freeze, frozen, trainable, unfreeze
 from minidl.transfer.head import head_path, headless, rehead
 from minidl.transfer.matching import LoadError, rename_by_order
 from minidl.transfer.preprocess import preprocess
+from minidl.transfer.probe import Probe, linear_probe, logistic_regression
+from minidl.transfer.scores import h_score, leep, logme, nce
 from minidl.transfer.structure import build, register, structure
 from minidl.transfer.tensorfile import load_metadata
 from minidl.transfer.untrained import UntrainedWarning, untrained
 
 __all__ = [
-    "LoadError", "UntrainedWarning", "atomic_write", "build", "compute_features", "features", "freeze", "frozen",
-    "head_path", "headless", "load", "load_metadata", "load_structure", "load_tensors", "preprocess", "register",
-    "rehead", "rename_by_order", "save", "save_tensors", "structure", "trainable", "unfreeze", "untrained",
+    "LoadError", "Probe", "UntrainedWarning", "atomic_write", "build", "compute_features", "features", "freeze",
+    "frozen", "h_score", "head_path", "headless", "leep", "linear_probe", "load", "load_metadata", "load_structure",
+    "load_tensors", "logistic_regression", "logme", "nce", "preprocess", "register", "rehead", "rename_by_order",
+    "save", "save_tensors", "structure", "trainable", "unfreeze", "untrained",
     "write_bytes", "write_text",
 ]
