@@ -50,15 +50,15 @@ def test_logme_of_regression_targets():
 @given(st.integers(3, 40), st.integers(1, 50), st.integers(0, 2**32 - 1))
 def test_no_other_alpha_and_beta_give_more_evidence(count, width, seed):
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((count, width)) * 10.0 ** rng.uniform(-3, 3)
+    x = rng.standard_normal((count, width)) * 10.0 ** rng.uniform(-1, 1)
     y = x @ rng.standard_normal(width) * rng.uniform(0, 1) + rng.standard_normal(count)
     found = logme(x, y)
     for _ in range(50):
-        alpha, beta = 10.0 ** rng.uniform(-6, 6, 2)
+        alpha, beta = 10.0 ** rng.uniform(-3, 3, 2)
         covariance = x @ x.T / alpha + np.eye(count) / beta
         evidence = -0.5 * (count * np.log(2 * np.pi) + np.linalg.slogdet(covariance)[1]
                            + y @ np.linalg.solve(covariance, y)) / count
-        assert np.isnan(evidence) or evidence <= found + 1e-9 * abs(found) + 1e-9
+        assert evidence <= found + 1e-9 * abs(found) + 1e-9
 
 
 def test_scores_tell_a_network_that_knows_from_one_that_does_not():

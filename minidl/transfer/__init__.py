@@ -6,6 +6,7 @@ Each verb is a function on a model. Read `files.py` (save and load) first, then 
 
 from __future__ import annotations
 
+from minidl.transfer.advice import Advice, advise
 from minidl.transfer.atomic import atomic_write, write_bytes, write_text
 from minidl.transfer.features import compute_features, features
 from minidl.transfer.files import load, load_structure, save
@@ -16,14 +17,15 @@ from minidl.transfer.matching import LoadError, rename_by_order
 from minidl.transfer.preprocess import preprocess
 from minidl.transfer.probe import Probe, linear_probe, logistic_regression
 from minidl.transfer.scores import h_score, leep, logme, nce
+from minidl.transfer.selection import Cut, Selection, which_model
 from minidl.transfer.structure import build, register, structure
 from minidl.transfer.tensorfile import load_metadata
 from minidl.transfer.untrained import UntrainedWarning, untrained
 
 __all__ = [
-    "LoadError", "Probe", "UntrainedWarning", "atomic_write", "build", "compute_features", "features", "freeze",
-    "frozen", "h_score", "head_path", "headless", "leep", "linear_probe", "load", "load_metadata", "load_structure",
-    "load_tensors", "logistic_regression", "logme", "nce", "preprocess", "register", "rehead", "rename_by_order",
-    "save", "save_tensors", "structure", "trainable", "unfreeze", "untrained",
-    "write_bytes", "write_text",
+    "Advice", "Cut", "LoadError", "Probe", "Selection", "UntrainedWarning", "advise", "atomic_write", "build",
+    "compute_features", "features", "freeze", "frozen", "h_score", "head_path", "headless", "leep", "linear_probe",
+    "load", "load_metadata", "load_structure", "load_tensors", "logistic_regression", "logme", "nce", "preprocess",
+    "register", "rehead", "rename_by_order", "save", "save_tensors", "structure", "trainable", "unfreeze", "untrained",
+    "which_model", "write_bytes", "write_text",
 ]

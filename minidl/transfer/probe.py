@@ -14,6 +14,7 @@ import numpy as np
 
 from minidl.transfer.scores import class_numbers, feature_matrix
 
+STEPS = 40  # that L-BFGS usually takes: whether fewer coordinates are worth their decomposition
 MEMORY = 10  # steps from which L-BFGS guesses the curvature
 
 
@@ -47,7 +48,8 @@ def linear_probe(features: Any, labels: Any, *, l2: float = 1e-2, folds: int = 5
             std[std <= 1e-10 * np.abs(mean)] = np.inf
             std[std == 0] = np.inf
             train, test = (train - mean) / std, (test - mean) / std
-        if train.shape[1] > len(train):  # the weights lie in the span of the samples: the same optimum, fewer numbers
+        if train.shape[1] > len(train) and len(train) < STEPS * (y.max() + 1):
+            # the weights lie in the span of the samples: the same optimum in fewer numbers
             q, r = np.linalg.qr(train.T)
             train, test = r.T, test @ q
         weight, bias = _fit(train, y[part != fold], int(y.max()) + 1, l2, 1e-6)

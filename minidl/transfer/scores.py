@@ -27,7 +27,7 @@ def logme(features: Any, targets: Any) -> float:
 
         max over alpha, beta of  log N(y | 0, X X^T / alpha + I / beta) / N
 
-    Larger is better. One singular value decomposition X = U S V^T serves all columns: with t = alpha / beta the best
+    Larger is better. One decomposition X = U S V^T serves all columns: with t = alpha / beta the best
     beta is N / q(t), q(t) = sum (u_i y)^2 t / (t + s_i^2) + |y - U U^T y|^2, and what is left, a function of t alone,
     is searched on a grid and then by golden section, t between 1e-12 and 1e12 of the largest s_i^2. (The paper's
     fixed-point iteration ends at the same place or on a smaller maximum.) The bound on t keeps the score finite where
@@ -37,9 +37,8 @@ def logme(features: Any, targets: Any) -> float:
     """
     x = feature_matrix("logme", features)
     y = _columns("logme", targets, len(x))
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    largest = s[0] ** 2 if s[0] > 0 else 1.0
-    eigenvalues = (s**2 / largest)[:, None]  # R, 1
+    eigenvalues, u = directions(x)
+    eigenvalues = eigenvalues[:, None] / eigenvalues.max(initial=0.0)  # R, 1
     z = u.T @ y  # R, D
     outside = ((y - u @ z) ** 2).sum(0)  # D
     count = len(x)
@@ -120,19 +119,19 @@ def h_score(features: Any, labels: Any, shrinkage: bool = True) -> float:
     """
     x = feature_matrix("h_score", features)
     numbers = class_numbers("h_score", labels, len(x))
+    largest = np.abs(x).max()
     x = x - x.mean(0)
     count, width = x.shape
-    _, s, vt = np.linalg.svd(x, full_matrices=False)
-    spread = s**2 / count  # eigenvalues of cov(f), as many as are not zero by count
-    if spread[0] <= np.finfo(float).eps ** 2 * max(1.0, float(np.square(features).max())):
+    if np.abs(x).max() <= 1e-12 * largest:
         return 0.0  # constant features
+    squares, u = directions(x)
+    spread = squares / count  # R, the eigenvalues of cov(f)
     members = one_hot(numbers)  # N, K
     sizes = members.sum(0)
-    means = (members.T @ x / sizes[:, None]) @ vt.T  # K, R: the classes' means along the axes of the spread
+    means = members.T @ u / sizes[:, None] * np.sqrt(squares)  # K, R: the classes' means along the axes of the spread
     between = (sizes / count) @ means**2  # R
     if not shrinkage:
-        kept = s > s[0] * max(x.shape) * np.finfo(float).eps
-        return float((between[kept] / spread[kept]).sum())
+        return float((between / spread).sum())
     amount = _ledoit_wolf(x, spread)
     inverse = 1 / ((1 - amount) * spread + amount * spread.sum() / width)
     return float((1 - amount) * (between * inverse).sum())
@@ -145,6 +144,21 @@ def _ledoit_wolf(x: np.ndarray, spread: np.ndarray) -> float:
     distance = squares - spread.sum() ** 2 / width  # |cov - mean variance * I|^2
     error = ((x**2).sum(1) ** 2).sum() / count**2 - squares / count  # the expected |cov - true cov|^2
     return float(min(max(error, 0.0), distance) / distance) if distance > 0 else 0.0
+
+
+def directions(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Squared singular values (R,) of x (N, F) and its left singular vectors (N, R), the R that are not zero.
+
+    From the eigenvectors of the smaller of X X^T and X^T X, which takes a quarter of the time of the singular value
+    decomposition. What lies below rounding, about 1e-13 of the largest, counts as zero.
+    """
+    scale = np.abs(x).max() or 1.0
+    scaled = x / scale
+    wide = x.shape[1] >= len(x)
+    values, vectors = np.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
+    kept = values > 10 * max(x.shape) * np.finfo(float).eps * max(values[-1], np.finfo(float).tiny)
+    values, vectors = values[kept], vectors[:, kept]
+    return values * scale**2, vectors if wide else scaled @ vectors / np.sqrt(values)
 
 
 def feature_matrix(what: str, values: Any) -> np.ndarray:
