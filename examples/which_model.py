@@ -1,8 +1,8 @@
 """Which model, cut where? Scores from one pass over the labelled data, beside what fine-tuning then reached.
 
-A zoo of small networks is trained on other tasks (digits, half of the objects of CIFAR-10, wrong labels, hardly at all),
-scored on a few labelled clothes, and fine-tuned on them. Do the scores know which will be best? Their rank correlations
-with the accuracy say so. A CIFAR-10 folder and the published ResNet-20 are used where MINIDL_DATA has them.
+A zoo of small networks is trained on other tasks (digits, photographs of CIFAR-10, wrong labels, hardly at all), scored
+on a few labelled clothes, and fine-tuned on them. Do the scores know which will be best? Their rank correlations with
+the accuracy reached say so. CIFAR-10 and the published ResNet-20 are used where MINIDL_DATA has them.
 """
 
 # %%
@@ -16,13 +16,15 @@ from minidl.data import cifar10, fashion_mnist, mnist
 from minidl.errors import DataNotFoundError
 from minidl.models import create_model, mnist_cnn
 from minidl.train import Trainer, accuracy
+from minidl.transfer.picture import draw_scores
+from minidl.transfer.ranks import kendall, spearman
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="fewer images, candidates and epochs")
 parser.add_argument("--labels", type=int, default=500, help="labelled images of the target")
 parser.add_argument("--seeds", type=int, default=2, help="fine-tunings of each candidate")
 options = parser.parse_args()
-count, epochs, labels, seeds = (600, 2, 100, 1) if options.quick else (4000, 10, options.labels, options.seeds)
+count, epochs, labels, seeds = (600, 15, 100, 1) if options.quick else (4000, 10, options.labels, options.seeds)
 
 
 def fit(model: nn.Module, data, epochs: int) -> nn.Module:
@@ -76,7 +78,7 @@ found = transfer.which_model(zoo, target, prepare=prepare)
 print(found)
 
 # %% What fine-tuning reaches, with the same labels, steps and rate for all
-test = fashion_mnist("test", subset=200 if options.quick else 2000)
+test = fashion_mnist("test", subset=200 if options.quick else 1000)
 reached = {}
 for name, model in zoo.items():
     runs = []
@@ -110,6 +112,6 @@ for row in np.argsort(-final):
     print(f"| {list(zoo)[row]} | {' | '.join(f'{s[row]:.3f}' for s in scores.values())} | {final[row]:.2%} |")
 print("\n| score | Spearman | Kendall |\n| --- | ---: | ---: |")
 for name, values in scores.items():
-    print(f"| {name} | {transfer.spearman(values, final):+.2f} | {transfer.kendall(values, final):+.2f} |")
-transfer.draw_scores(scores, final, "which_model.png")
+    print(f"| {name} | {spearman(values, final):+.2f} | {kendall(values, final):+.2f} |")
+draw_scores(scores, final, "which_model.png")
 print(f"{len(zoo)} candidates, {labels} labels, {seeds} runs each; drawn in which_model.png")

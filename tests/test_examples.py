@@ -26,6 +26,7 @@ SAYS = {
     "transfer_parameters": r"\| 60 \(1%\) \|.*\| 300 \(5%\) \|",
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
     "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
+    "which_model": r"\| fresh weights \| features \|.*Recommended: .*\| probe, head \| [+-].*drawn in which_model",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots

@@ -11,6 +11,7 @@ from minidl import ShapeError
 from minidl.tensor import Tensor
 from minidl.transfer import h_score, leep, linear_probe, logistic_regression, logme, nce
 from minidl.transfer.probe import deal
+from minidl.transfer.ranks import kendall, spearman
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "scores.npz")
 TABLES = ["tall", "wide", "duplicated", "noise"]
@@ -156,3 +157,16 @@ def test_leep_of_classes_that_are_never_predicted():
     p = np.zeros((6, 5))
     p[:, 2] = 1
     assert leep(p, Y) == pytest.approx(np.log(0.5))
+
+
+def test_rank_correlations_with_ties_are_scipys():
+    x, y = GOLDEN["ranks.x"], GOLDEN["ranks.y"]
+    assert spearman(x, y) == pytest.approx(float(GOLDEN["ranks.spearman"]), abs=1e-12)
+    assert kendall(x, y) == pytest.approx(float(GOLDEN["ranks.kendall"]), abs=1e-12)
+    for correlation in (spearman, kendall):
+        assert correlation([1, 2, 9], [0, 5, 6]) == 1 and correlation([1, 2, 9], [6, 5, 0]) == -1
+        assert np.isnan(correlation([1, 1, 1], [1, 2, 3]))
+        with pytest.raises(ShapeError, match="of the same length"):
+            correlation([1, 2], [1, 2, 3])
+        with pytest.raises(ValueError, match="NaN has no rank"):
+            correlation([1, np.nan], [1, 2])

@@ -206,7 +206,7 @@ def test_features_are_recommended_where_they_suffice_and_refused_where_they_are_
     minidl.seed(0)
     reader = mnist_cnn()
     trainer = Trainer(reader, nn.CrossEntropyLoss(), optim.Adam(reader.named_parameters(), lr=1e-3))
-    trainer.fit(mnist("train", subset=3000), epochs=3, batch_size=64, progress=False)
+    trainer.fit(mnist("train", subset=2000), epochs=3, batch_size=64, progress=False)
     found = which_model({"reader": reader, "fresh": mnist_cnn()}, mnist("test", subset=300), cuts=[])
     assert found.best.candidate == "reader" and found.advice.method == "features"
     assert found.best.probe.accuracy > found.pixels.accuracy + 0.05

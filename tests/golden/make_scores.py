@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import kendalltau, spearmanr
 from sklearn.covariance import ledoit_wolf
 from sklearn.linear_model import LogisticRegression
 
@@ -94,5 +95,8 @@ for name in SHAPES:
 targets = values["tall.x"][:, :2] @ RNG.standard_normal((2, 2)) + RNG.standard_normal((60, 2)) * 0.5 + 1.0
 values["regression.targets"] = targets
 values["regression.logme"] = np.mean([largest_evidence(values["tall.x"], y) for y in targets.T])
+x, y = RNG.integers(0, 6, (2, 15))
+values |= {"ranks.x": x, "ranks.y": x + y}
+values |= {"ranks.spearman": spearmanr(x, x + y)[0], "ranks.kendall": kendalltau(x, x + y)[0]}
 np.savez_compressed(Path(__file__).with_name("scores.npz"), **values)
 print({key: float(value) for key, value in values.items() if np.ndim(value) == 0})
