@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl import nn, no_grad, optim
+from minidl import ShapeError, nn, no_grad, optim
 from minidl.data import DataLoader, fashion_mnist, mnist
 from minidl.models import BertModel, create_model, mnist_cnn
 from minidl.tensor import Tensor
@@ -130,11 +130,18 @@ def test_data_of_every_kind_and_each_candidates_own_preprocessing():
     assert whole.cuts[0].logme == pair.cuts[0].logme
     batches = [(data.images[start:start + 20], data.labels[start:start + 20]) for start in (0, 20)]
     assert which_model({"a": model}, batches, **options).cuts[0].logme == pytest.approx(pair.cuts[0].logme, abs=1e-5)
+    exact = which_model({"a": model.double()}, pair_of(data), cuts=["stage1"])
+    assert exact.along("a")[0].logme == pytest.approx(pair.along("a")[0].logme, abs=1e-4)
+    model.float()
     bare = which_model({"a": small(), "b": model}, DataLoader([(image, 0 if i % 2 else 1) for i, image in enumerate(
         (data.images[:, :, 2:26:3, 2:26:3]).astype(np.uint8))], batch_size=8), cuts=["stage1"])
     assert bare.classes == 2
     with pytest.warns(UserWarning, match="values from 0 to 1, candidate 'a' was trained on up to 255; give bytes"):
         which_model({"a": model}, (data.images / np.float32(255), data.labels), **options)
+
+
+def pair_of(data):
+    return np.ascontiguousarray(data.images[:, :, 2:26:3, 2:26:3]), data.labels
 
 
 def test_a_head_that_was_never_trained_says_nothing():
@@ -170,6 +177,8 @@ def test_what_cannot_be_compared_is_refused():
         which_model({"a": small()}, data, cuts={"aa": ["stage1"]})
     with pytest.raises(KeyError, match="stage1"):
         which_model({"a": small()}, data, cuts=["stage7"])
+    with pytest.raises(ShapeError, match="candidate 'a': .*; prepare= can bring the inputs to the shape"):
+        which_model({"a": small(channels=3)}, data)
     with pytest.raises(ValueError, match="an iterator, which only the first candidate could read"):
         which_model({"a": small()}, iter([data]))
     with pytest.raises(ValueError, match="the data has no labels"):

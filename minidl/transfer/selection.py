@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minidl.data.images import ImageDataset
-from minidl.errors import did_you_mean
+from minidl.errors import ShapeError, did_you_mean
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 from minidl.transfer.advice import Advice, advise
@@ -160,7 +160,12 @@ def which_model(candidates: Mapping[str, Module | Callable[[], Module]], data: A
         model = candidate if isinstance(candidate, Module) else candidate()
         network = _Pooled(model, name, _for(cuts, name), _for(prepare, name), pool, with_input=not rows)
         started = time.perf_counter()
-        found, given = compute_features(network, _as_bytes(data), at="", batch_size=batch_size, progress=progress)
+        try:
+            found, given = compute_features(network, _as_bytes(data), at="", batch_size=batch_size,
+                                            progress=progress)
+        except ShapeError as error:
+            raise ShapeError(f"which_model: candidate '{name}': {error}; prepare= can bring the inputs to the shape that "
+                             "it was made for") from error
         seconds[name] = time.perf_counter() - started
         if given is None:
             raise ValueError("which_model: the data has no labels; the scores need those of the new task")
@@ -194,6 +199,9 @@ class _Pooled(Module):
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         raw = as_array(inputs)
         inputs = self._prepared(raw if self.prepare is None else self.prepare(raw))
+        weight = next(self.model.parameters(), None)
+        if weight is not None and inputs.dtype.kind == "f":
+            inputs = Tensor(inputs.array.astype(weight.dtype, copy=False))
         if not self.traced:
             self._find(run_once(self.model, inputs[:2]))
         assert self.cuts is not None
