@@ -25,7 +25,7 @@ from minidl.transfer import (
     rehead,
     which_model,
 )
-from minidl.transfer.cuts import find_cuts, pooled, run_once
+from minidl.transfer.cuts import cells, find_cuts, pooled, run_once
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3
@@ -63,13 +63,24 @@ def test_cuts_are_the_ends_of_stages():
     assert cuts_of(small(), 2, 1, 8, 8) == (["stage1", "stage2"], "fc")
     assert cuts_of(create_model("mnist_cnn"), 2, 1, 28, 28) == (["features.pool1", "features"], "classifier.output")
     resnet = create_model("resnet20")
-    assert cuts_of(resnet, 2, 3, 32, 32) == (["layer1", "layer2"], "linear")  # layer3 is what the head is given
+    assert cuts_of(resnet, 2, 3, 32, 32) == (["layer1", "layer2", "layer3"], "linear")
+    pooling = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    assert cuts_of(pooling, 2, 1, 8, 8) == ([], "4")  # what the head is given
     wrapped = nn.Sequential({"scale": nn.Identity(), "net": resnet})
-    assert cuts_of(wrapped, 2, 3, 32, 32) == (["net.layer1", "net.layer2"], "net.linear")
+    assert cuts_of(wrapped, 2, 3, 32, 32) == (["net.layer1", "net.layer2", "net.layer3"], "net.linear")
     mlp = nn.Sequential(*[part for _ in range(9) for part in (nn.Linear(6, 6), nn.ReLU())], nn.Linear(6, 2))
     assert cuts_of(mlp, 2, 6) == (["1", "3", "7", "9", "13", "15"], "18")  # of nine, six
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())  # no head at all
     assert cuts_of(body, 2, 1, 8, 8) == (["1"], None)
+
+
+@pytest.mark.parametrize("height, width, grid", [(8, 8, 4), (7, 9, 4), (5, 3, 4), (1, 1, 4), (6, 6, 1), (11, 4, 2)])
+def test_maps_are_averaged_in_cells_as_adaptive_pooling_does(height, width, grid):
+    x = RNG.standard_normal((3, 5, height, width)).astype(np.float32)
+    size = cells(x.shape, grid)
+    expected = nn.AdaptiveAvgPool2d(size)(Tensor(x)).numpy().reshape(3, -1)
+    np.testing.assert_allclose(pooled(x, grid=grid), expected, rtol=1e-5, atol=1e-6)
+    assert size == min(grid, height, width) and cells((3, 512, 14, 14), 4) == 2 and cells((3, 2049, 7, 7), 4) == 1
 
 
 def test_cuts_of_a_sequence_model_are_its_blocks():
@@ -100,7 +111,10 @@ def test_scores_are_those_of_the_features_at_each_cut_from_one_pass():
     with no_grad():
         outputs = features(model.eval(), ["stage1", "stage2", "relu", "fc"])(x)
     for cut, path in zip(found.along("one"), ("stage1", "stage2", "relu")):
-        expected = pooled(outputs[path].numpy())
+        expected = outputs[path].numpy()
+        if expected.ndim == 4:  # stage1: (60, 6, 4, 4)
+            expected = nn.AdaptiveAvgPool2d(4)(outputs[path]).numpy().reshape(60, -1)
+            assert cut.title == "stage1, 4 x 4" and cut.cells == 4
         assert cut.features == expected.shape[1]
         assert cut.logme == pytest.approx(logme(expected, LABELS), abs=1e-4)
         assert cut.h_score == pytest.approx(h_score(expected, LABELS), abs=1e-3)

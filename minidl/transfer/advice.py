@@ -42,6 +42,7 @@ def advise(candidate: str, probes: Mapping[str | None, Probe], at: str | None, c
     1. The features are worth something if their probe beats the larger of chance and the probe of the input itself by
        more than a hundredth and twice the standard error of the difference, fold by fold. If not, nothing of the
        weights is worth carrying: "structure" with at least 100 labels a class, "scratch" with fewer.
+       (A linear probe does not see all that fine-tuning can make of weights, so the reason says: compare.)
     2. If they are: "features" with fewer than 50 labels a class, or where the probe is right in 97 % already.
     3. Else "parameters".
     A cut that beats the head's input in the same way is named: the layers behind it have learnt too much of the old
@@ -60,7 +61,8 @@ def advise(candidate: str, probes: Mapping[str | None, Probe], at: str | None, c
         method = "structure" if labels_per_class >= MANY else "scratch"
         rest = ("enough to train the same architecture from fresh weights" if method == "structure" else
                 "too few for its architecture without its weights: train a small network of your own")
-        reason = f"Its features are worth no more than {told}: {said}; {few} are {rest}."
+        reason = (f"Its features are worth no more than {told}: {said}; {few} are {rest}. Compare with fine-tuning, of "
+                  "which a linear probe does not see all.")
         return Advice(method, candidate, at, gain, reason)
     head = probes.get(None)
     behind = ""

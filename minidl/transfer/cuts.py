@@ -16,6 +16,8 @@ from minidl.nn.module import Module
 from minidl.tensor import Tensor
 from minidl.transfer.head import head_path
 
+MOST_FEATURES = 2048  # that the maps of one cut are averaged to
+
 
 class Output(NamedTuple):
     """What the module at `path` gave out; `starts` says whether a stage may begin with it."""
@@ -33,14 +35,30 @@ class Trace(NamedTuple):
     head_input: np.ndarray | None
 
 
-def pooled(array: np.ndarray, pool: str = "mean") -> np.ndarray:
-    """An output as features (N, F): maps (N, C, H, W) averaged over their pixels, sequences (N, T, F) over the steps.
+def cells(shape: tuple[int, ...], grid: int) -> int:
+    """Cells a side in which maps of shape (N, C, H, W) are averaged: `grid`, halved until C cells^2 is small enough."""
+    channels, *sides = shape[1:]
+    size = min(grid, *sides)
+    while size > 1 and channels * size ** len(sides) > MOST_FEATURES:
+        size //= 2
+    return size
 
+
+def pooled(array: np.ndarray, pool: str = "mean", grid: int = 1) -> np.ndarray:
+    """An output as features (N, F): maps (N, C, H, W) averaged in each cell of a grid, sequences (N, T, F) over T.
+
+    grid: cells a side, as `cells` says, which are those of adaptive average pooling; 1 averages over the whole map.
     pool="first" takes the first step of a sequence, the [CLS] token of a BERT, instead of the mean.
     """
     if array.ndim == 3:
         return array[:, 0] if pool == "first" else array.mean(1)
-    return array.reshape(*array.shape[:2], -1).mean(2) if array.ndim > 3 else array.reshape(len(array), -1)
+    if array.ndim != 4:
+        return array.reshape(len(array), -1)
+    size = cells(array.shape, grid)
+    rows, columns = ([slice(i * side // size, -(-(i + 1) * side // size)) for i in range(size)]
+                     for side in array.shape[2:])
+    return np.stack([array[:, :, row, column].mean((2, 3)) for row in rows for column in columns], 2).reshape(
+        len(array), -1)
 
 
 def run_once(model: Module, inputs: Tensor) -> Trace:
@@ -96,11 +114,11 @@ def _chain(module: Module, path: str, total: int) -> Iterator[tuple[str, bool]]:
         yield place, not opened and any(parameter.ndim >= 2 for parameter in child.parameters())
 
 
-def find_cuts(trace: Trace, most: int = 6) -> list[str]:
+def find_cuts(trace: Trace, most: int = 6, grid: int = 4) -> list[str]:
     """The paths at the ends of the stages, at most so many, spread evenly; not what the head is given as it is.
 
     A stage is the outputs up to the next layer with weights that halves the number of pixels, is dense, or is a block
-    of a sequence model. Of outputs that pool to the same features only the last is named.
+    of a sequence model. Of outputs that give the same features, pooled with this grid, only the last is named.
     """
     ends: list[Output] = []
     first: np.ndarray | None = None  # the output that began the stage
@@ -114,7 +132,7 @@ def find_cuts(trace: Trace, most: int = 6) -> list[str]:
     if last is not None:
         ends.append(last)
     after = [end.array for end in ends[1:]] + [trace.head_input]
-    different = [end.path for end, later in zip(ends, after) if later is None or not _same(end.array, later)]
+    different = [end.path for end, later in zip(ends, after) if later is None or not _same(end.array, later, grid)]
     if len(different) <= most:
         return different
     return [different[index] for index in np.unique(np.linspace(0, len(different) - 1, most).round().astype(int))]
@@ -126,6 +144,6 @@ def _begins(array: np.ndarray, first: np.ndarray) -> bool:
     return 2 * np.prod(array.shape[2:]) <= np.prod(first.shape[2:])
 
 
-def _same(array: np.ndarray, later: np.ndarray) -> bool:
-    one, other = pooled(array), pooled(later)
+def _same(array: np.ndarray, later: np.ndarray, grid: int) -> bool:
+    one, other = pooled(array, grid=grid), pooled(later, grid=grid)
     return one.shape == other.shape and np.allclose(one, other, rtol=1e-4, atol=1e-6)

@@ -23,7 +23,7 @@ from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 from minidl.transfer.advice import Advice, advise
 from minidl.transfer.atomic import atomic_write
-from minidl.transfer.cuts import Trace, find_cuts, pooled, run_once
+from minidl.transfer.cuts import Trace, cells, find_cuts, pooled, run_once
 from minidl.transfer.features import compute_features, features
 from minidl.transfer.preprocess import preprocess
 from minidl.transfer.probe import Probe, linear_probe
@@ -40,13 +40,14 @@ class Cut:
     """The scores of a candidate cut behind the module `at`; at=None is the input of its head, as for `headless`.
 
     leep and nce judge the old head's predictions and stand with the head's input, where there is a trained head.
-    depth: which cut of the candidate it is, in the order of its layers. seconds: what scoring took; those of the pass
-    over the data are in `Selection.seconds`.
+    cells: how many cells a side its maps were averaged in. depth: which cut of the candidate it is, in the order of
+    its layers. seconds: what scoring took; those of the pass over the data are in `Selection.seconds`.
     """
 
     candidate: str
     at: str | None
     title: str
+    cells: int
     depth: int
     features: int
     logme: float
@@ -119,8 +120,8 @@ class Selection:
 
 def which_model(candidates: Mapping[str, Module | Callable[[], Module]], data: Any,
                 cuts: Sequence[str] | Mapping[str, Sequence[str]] | None = None, *, by: str = "probe",
-                prepare: Callable | Mapping[str, Callable] | None = None, pool: str = "mean", l2: float = 1e-2,
-                folds: int = 5, batch_size: int = 128, progress: bool = False) -> Selection:
+                prepare: Callable | Mapping[str, Callable] | None = None, grid: int = 4, pool: str = "mean",
+                l2: float = 1e-2, folds: int = 5, batch_size: int = 128, progress: bool = False) -> Selection:
     """Score every candidate at every cut on the labelled data of a new task, from one pass over it, without training.
 
     candidates: networks by name, or functions that make them, such as
@@ -130,8 +131,10 @@ def which_model(candidates: Mapping[str, Module | Callable[[], Module]], data: A
         `model.preprocess`, or to 0..1 if it has none; floats too, and have to be in its range already (a warning says
         if they cannot be). Integers of other kinds are tokens and go in as they are.
     cuts: paths of modules, for all candidates or by name; the ends of the stages unless given. The head's input is
-        always there as well. Maps (N, C, H, W) are averaged over the pixels, sequences (N, T, F) over the steps, or
-        the first step is taken with pool="first".
+        always there as well.
+    grid: maps (N, C, H, W) are averaged in 4 x 4 cells, as `nn.AdaptiveAvgPool2d(4)` does, so that it still counts
+        where in the image something is; in 2 x 2 or 1 where that would make more than 2,048 features. 1: over all
+        pixels. pool: sequences (N, T, F) are averaged over the steps, or the first step taken with "first".
     prepare: done to each batch of inputs before that, for all or by name: other sizes or channels.
     by: "probe" (accuracy), "logme" or "h_score": what the cuts are ordered by.
     l2, folds: those of `linear_probe`. Only pooled features are kept: N times the features of all cuts in float32.
@@ -158,14 +161,14 @@ def which_model(candidates: Mapping[str, Module | Callable[[], Module]], data: A
     labels = np.empty(0)
     for name, candidate in candidates.items():
         model = candidate if isinstance(candidate, Module) else candidate()
-        network = _Pooled(model, name, _for(cuts, name), _for(prepare, name), pool, with_input=not rows)
+        network = _Pooled(model, name, _for(cuts, name), _for(prepare, name), pool, grid, with_input=not rows)
         started = time.perf_counter()
         try:
             found, given = compute_features(network, _as_bytes(data), at="", batch_size=batch_size,
                                             progress=progress)
         except ShapeError as error:
-            raise ShapeError(f"which_model: candidate '{name}': {error}; prepare= can bring the inputs to the shape that "
-                             "it was made for") from error
+            raise ShapeError(f"which_model: candidate '{name}': {error}; prepare= can bring the inputs to the shape "
+                             "that it was made for") from error
         seconds[name] = time.perf_counter() - started
         if given is None:
             raise ValueError("which_model: the data has no labels; the scores need those of the new task")
@@ -186,12 +189,16 @@ class _Pooled(Module):
     """Inputs to a dict of pooled features at the cuts, of the old head's scores and, if wanted, of the input itself."""
 
     def __init__(self, model: Module, name: str, cuts: Sequence[str] | None, prepare: Callable | None, pool: str,
-                 with_input: bool):
+                 grid: int, with_input: bool):
         if pool not in ("mean", "first"):
             raise ValueError(f"which_model: pool is 'mean' or 'first', not {pool!r}")
+        if isinstance(grid, bool) or not isinstance(grid, int) or grid < 1:
+            raise ValueError(f"which_model: grid is the number of cells a side, 1 or more, not {grid!r}")
         for path in cuts or ():
             model.get_submodule(path)
-        self.model, self.name, self.prepare, self.pool, self.with_input = model, name, prepare, pool, with_input
+        self.model, self.name, self.prepare, self.with_input = model, name, prepare, with_input
+        self.pool, self.grid = pool, grid
+        self.sides: dict[str, int] = {}  # cells a side at each cut whose output is a map
         self.cuts = None if cuts is None else list(dict.fromkeys(cuts))
         self.head: str | None = None
         self.traced = False
@@ -222,7 +229,9 @@ class _Pooled(Module):
         for path in self.cuts:
             output = outputs[path]  # of a recurrent layer (output, state)
             kept[path] = as_array(output[0] if isinstance(output, (tuple, list)) else output)
-        result = {key: Tensor(pooled(array, self.pool)) for key, array in kept.items()}
+        self.sides.update((key, cells(array.shape, self.grid)) for key, array in kept.items() if array.ndim == 4)
+        result = {key: Tensor(pooled(array, self.pool, 1 if key == SCORES else self.grid))
+                  for key, array in kept.items()}
         if self.with_input and inputs.dtype.kind == "f":
             result[PIXELS] = Tensor(_small(inputs.array))
         return result
@@ -230,7 +239,7 @@ class _Pooled(Module):
     def _find(self, trace: Trace) -> None:
         self.head = trace.head
         if self.cuts is None:
-            self.cuts = find_cuts(trace)
+            self.cuts = find_cuts(trace, grid=self.grid)
         if not self.cuts and self.head is None:
             raise ValueError(f"which_model: candidate '{self.name}' has no head and no layers where cuts can be found; "
                              "name some with cuts=")
@@ -267,9 +276,10 @@ def _score(network: _Pooled, found: dict[str, np.ndarray], labels: np.ndarray, l
                        "probe": linear_probe(found[key], labels, l2=l2, folds=folds)}
         except ValueError as error:
             raise type(error)(f"which_model: candidate '{network.name}' at '{key}': {error}") from error
-        rows.append(Cut(network.name, None if key == HEAD_INPUT else key,
-                        f"input of {head}" if key == HEAD_INPUT else key, depth, found[key].shape[1], **values,
-                        seconds=time.perf_counter() - started))
+        side = network.sides.get(key, 1)
+        title = (f"input of {head}" if key == HEAD_INPUT else key) + (f", {side} x {side}" if side > 1 else "")
+        rows.append(Cut(network.name, None if key == HEAD_INPUT else key, title, side, depth, found[key].shape[1],
+                        **values, seconds=time.perf_counter() - started))
     return rows
 
 
