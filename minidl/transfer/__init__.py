@@ -15,7 +15,7 @@ from minidl.transfer.freeze import freeze, frozen, trainable, unfreeze
 from minidl.transfer.head import head_path, headless, rehead
 from minidl.transfer.matching import LoadError, rename_by_order
 from minidl.transfer.preprocess import preprocess
-from minidl.transfer.probe import Probe, linear_probe, logistic_regression
+from minidl.transfer.linear_probe import Probe, linear_probe, logistic_regression
 from minidl.transfer.scores import h_score, leep, logme, nce
 from minidl.transfer.selection import Cut, Selection, which_model
 from minidl.transfer.structure import build, register, structure
