@@ -29,6 +29,7 @@ SAYS = {
     "transfer_structure": r"equal structure, 8 of 8 tensors differ",
     "transfer_vgg_rehead": r"14,714,688 parameters frozen, 0 bytes changed.*new head \| \d.*from scratch \| \d",
     "vanishing_gradients": r"RNN +at the start.*e-(1|2)\d of.*GRU, gates open +after.*e[-+]0\d\ndrawn in .*png",
+    "which_model": r"\| fresh weights \| features \|.*Recommended: .*\| probe, head \| [+-].*drawn in which_model",
     "word2vec": r"pass 3: mean loss.*funny: .*\d,\d{3} vectors of 100 numbers from \d,\d{3} texts",
 }
 OPTIONS = {"efficientnet_cifar10": ("--weights", "random"), "transfer_vgg_rehead": ("--weights", "random")}
