@@ -1,8 +1,8 @@
 """Which network, cut where, carried how? Scores of several networks at several cut layers, and a recommendation.
 
 `which_model({"a": model, …}, (images, labels))` runs each candidate once over the labelled data of the new task and
-scores its features at the ends of its stages (`cuts.py`) with what `scores.py` and `linear_probe.py` have. `advice.py` holds
-the rule behind the recommended method.
+scores its features at the ends of its stages (`cuts.py`) with what `scores.py` and `linear_probe.py` have.
+`advice.py` holds the rule behind the recommended method.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from minidl.transfer.advice import Advice, advise
 from minidl.transfer.atomic import atomic_write
 from minidl.transfer.cuts import Trace, cells, find_cuts, pooled, run_once
 from minidl.transfer.features import compute_features, features
-from minidl.transfer.preprocess import preprocess
 from minidl.transfer.linear_probe import Probe, linear_probe
+from minidl.transfer.preprocess import preprocess
 from minidl.transfer.scores import class_numbers, h_score, leep, logme, nce
 from minidl.transfer.untrained import untrained
 
