@@ -1,8 +1,8 @@
 """How well would this network transfer? Scores of features and of old predictions against the labels of a new task.
 
 Pure functions on arrays, in float64, without any training: `logme` and `h_score` look at features, `leep` and `nce` at
-what the old head says. The linear probe is in `linear_probe.py`; `selection.py` computes all of them for several networks
-and cut layers from one pass.
+what the old head says. The linear probe is in `linear_probe.py`; `selection.py` computes all of them for several
+networks and cut layers from one pass.
 """
 
 from __future__ import annotations
