@@ -31,7 +31,8 @@ from minidl.transfer.depth import layer_groups, layerwise_parameters, shown, unf
 
 AUXILIARY = 0.4  # weight of the loss of an auxiliary head, as Inception's authors train it
 HEAD_STEPS, STEPS = 50, 500  # optimiser steps that the two parts get at least, unless epochs are given
-FEWEST, MOST = 2, 40  # epochs that make them
+BOLD, GENTLE, SHALLOW = 3e-3, 1e-4, 6  # see `default_rate`
+FEWEST, MOST = 1, 40  # epochs that make them
 
 
 class FineTuneHistory(History):
@@ -78,7 +79,7 @@ class ClassLoss(CrossEntropyLoss):
 
 
 def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs: int | None = None,
-              epochs: int | None = None, stages: int = 1, head_lr: float = 1e-2, lr: float = 3e-3,
+              epochs: int | None = None, stages: int = 1, head_lr: float = 1e-2, lr: float | None = None,
               decay: float | None = None, batchnorm: str = "train", batch_size: int = 32,
               loss: Callable[[Any, Any], Tensor] | None = None, optimizer: Callable[..., Optimizer] = AdamW,
               metrics: Iterable[Any] | None = None, head: str | None = None, clip_norm: float | None = None,
@@ -88,12 +89,12 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
 
     train, validation: as for `Trainer.fit`. `rehead` the model first, if its classes are others.
     head_epochs, epochs: of the head alone, and of all stages together; 0 leaves a part out. By default as many as make
-        50 and 500 steps of the optimiser, from 2 to 40.
+        50 and 500 steps of the optimiser, at most 40 and at least 1.
     stages: in how many steps the groups before the head (`layer_groups`) are unfrozen, an equal number of them at a
         time; each step has its share of `epochs`.
-    head_lr, lr, decay: highest rate of the head while it is alone; then that of the head and the group before it, and
-        the factor from group to group towards the input (`layerwise_parameters`). In each phase the rates go up and
-        down once (`one_cycle`).
+    head_lr, lr, decay: highest rate of the head while it is alone; then that of the head and the group before it
+        (`default_rate` of the model unless given; `lr_find` looks for one), and the factor from group to group towards
+        the input (`layerwise_parameters`). In each phase the rates go up and down once (`one_cycle`).
     batchnorm: "train" lets BatchNorm follow the new data in the groups that are unfrozen; "eval" keeps it frozen.
     loss: cross-entropy unless given. optimizer: a class, or a function of parameter groups and lr.
     metrics: the accuracy unless given or the loss is another. head: path of the head, if `head_path` errs.
@@ -105,6 +106,7 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
     Raises ValueError for labels that do not fit the head, labels all alike, arguments out of range, and as
     `layer_groups`; the model is then unchanged.
     """
+    lr = default_rate(model, head) if lr is None else lr
     part = _Tuning("fine_tune", model, train, validation, head, lr, decay, batchnorm, batch_size, loss, optimizer,
                    metrics, clip_norm, generator, callbacks, keep_best, progress)
     body = len(part.groups) - 1
@@ -112,7 +114,7 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
         raise ValueError(f"fine_tune: stages must be a whole number from 1 to {body}, the groups before the head, got "
                          f"{stages!r}")
     head_epochs = part.epochs("head_epochs", head_epochs, HEAD_STEPS)
-    epochs = part.epochs("epochs", epochs, STEPS)
+    epochs = max(part.epochs("epochs", epochs, STEPS), stages if epochs is None else 0)
     if 0 < epochs < stages:
         raise ValueError(f"fine_tune: {epochs} epochs cannot be shared among {stages} stages")
     plan = [("head", 0, head_epochs, head_lr)]
@@ -227,6 +229,17 @@ class _BestOfAll(BestWeights):
 
     def on_fit_end(self, trainer: Any) -> None:
         """The end of a phase is not the end."""
+
+
+def default_rate(model: Module, head: str | None = None) -> float:
+    """3e-3 for a network with BatchNorm or of at most six `layer_groups`, 1e-4 for a deep one without.
+
+    These are rates of AdamW. BatchNorm keeps a layer's output in scale however its weights change; a transformer or a
+    VGG without it forgets what it knows at rates that suit a ResNet.
+    """
+    groups = layer_groups(model, head)
+    normalised = any("running_mean" in module._buffer_names for module in model.modules())
+    return GENTLE if len(groups) > SHALLOW and not normalised else BOLD
 
 
 def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:

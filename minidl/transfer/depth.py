@@ -18,7 +18,7 @@ from minidl.transfer.freeze import freeze, unfreeze
 from minidl.transfer.head import head_path
 
 CONTAINERS = (Sequential, ModuleList, ModuleDict)
-LOWEST = 0.05  # rate of the first group as a part of the last one's, where `decay` is not given
+LOWEST = 0.2  # rate of the first group as a part of the last one's, where `decay` is not given
 
 
 def layer_groups(model: Module, head: str | None = None) -> list[list[str]]:
@@ -55,8 +55,8 @@ def layerwise_parameters(model: Module, lr: float, decay: float | None = None, *
     """A parameter group for any optimiser for each group of layers, with a rate that falls towards the input.
 
     The last group before the head has the rate `lr`, each group below it `decay` times that of the group above; the
-    head has `head_lr`, or `lr`. decay: 0.05^(1 / (G - 1)) for G groups before the head if None, so that the first one
-    has a twentieth of the rate however deep the network is. The groups have a "name" and named parameters; frozen
+    head has `head_lr`, or `lr`. decay: 0.2^(1 / (G - 1)) for G groups before the head if None, so that the first one
+    has a fifth of the rate however deep the network is. The groups have a "name" and named parameters; frozen
     parameters are in them too, so that they can be unfrozen at any time. A tied parameter stands in the first group.
     J. Howard and S. Ruder 2018, "Universal language model fine-tuning for text classification", section 3.2.
 
