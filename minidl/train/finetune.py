@@ -87,7 +87,8 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
               keep_best: bool = False, progress: bool = True) -> FineTuneHistory:
     """Train the head with the body frozen, then unfreeze the body in `stages` steps from the top; return the history.
 
-    train, validation: as for `Trainer.fit`. `rehead` the model first, if its classes are others.
+    train, validation: as for `Trainer.fit`. `rehead` the model first, if its classes are others. What was frozen before
+        is unfrozen with its group.
     head_epochs, epochs: of the head alone, and of all stages together; 0 leaves a part out. By default as many as make
         50 and 500 steps of the optimiser, at most 40 and at least 1.
     stages: in how many steps the groups before the head (`layer_groups`) are unfrozen, an equal number of them at a
@@ -99,12 +100,15 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
     loss: cross-entropy unless given. optimizer: a class, or a function of parameter groups and lr.
     metrics: the accuracy unless given or the loss is another. head: path of the head, if `head_path` errs.
     keep_best: put back the weights of the epoch with the best `validation` accuracy (or loss) at the end.
-    batch_size, generator, clip_norm, callbacks, progress: as for `Trainer.fit`; callbacks see each phase as a run.
+    batch_size, generator, clip_norm, callbacks, progress: as for `Trainer.fit`; callbacks see each phase as a run of
+        its own (a `CSVLog` of all of them needs append=True).
 
     Ctrl-C ends the phase under way and the rest is left out; the model keeps what it has learnt and which parts are
     trainable, `history.phases` says how far it came, and `fine_tune(…, head_epochs=0)` goes on from there.
     Raises ValueError for labels that do not fit the head, labels all alike, arguments out of range, and as
-    `layer_groups`; the model is then unchanged.
+    `layer_groups`; the model is then unchanged. Warns of a head with at least twice as many outputs as classes.
+    Yosinski, Clune, Bengio and Lipson 2014, "How transferable are features in deep neural networks?"; for gradual
+    unfreezing and layer-wise rates Howard and Ruder 2018, as in `layerwise_parameters`.
     """
     lr = default_rate(model, head) if lr is None else lr
     part = _Tuning("fine_tune", model, train, validation, head, lr, decay, batchnorm, batch_size, loss, optimizer,

@@ -38,6 +38,14 @@ def layer_groups(model: Module, head: str | None = None) -> list[list[str]]:
         raise ValueError(f"layer_groups: the head '{top}' must be a layer inside the model with a weight; "
                          f"{type(model).__name__} has nothing before it" if not top else
                          f"layer_groups: the head '{top}' has no parameters, name another layer with head=")
+    parts = top.split(".")
+    around = [places[path] for path in (".".join(parts[:n]) for n in range(1, len(parts))) if path in places]
+    kinds = Counter(type(module) for module in model.modules())
+    repeated = [type(module).__name__ for module in around if kinds[type(module)] > 1 and not _is_list(module)]
+    if head is None and repeated:
+        raise ValueError(f"layer_groups: the last layer that could be a head, '{top}', lies in a {repeated[0]}, of "
+                         f"which there are several, so this {type(model).__name__} has no head of its own; "
+                         "name the layer that is to be trained first with head=")
     heads = [top, *(path for path in getattr(type(model), "auxiliary_heads", ()) if path in places and head is None)]
     body = _Body(model, heads)
     body.add("", model)
@@ -207,6 +215,10 @@ def _open(model: Module, heads: Sequence[str], body: _Body) -> bool:
     body.restart()
     body.add("", model)
     return True
+
+
+def _is_list(module: Module) -> bool:
+    return isinstance(module, CONTAINERS)
 
 
 def _has_state(module: Module) -> bool:
