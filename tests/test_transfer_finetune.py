@@ -235,7 +235,7 @@ def test_the_rate_goes_up_and_down_once():
         parts = [one_cycle(step, steps) for step in range(steps)]
         top = int(np.argmax(parts))
         assert parts[:top + 1] == sorted(parts[:top + 1]) and parts[top:] == sorted(parts[top:], reverse=True)
-        assert 0 < min(parts) and 0.5 < max(parts) <= 1
+        assert 0 < min(parts) and 0.5 < max(parts) <= 1 and one_cycle(steps, steps) == parts[-1]
     assert parts[0] < 0.01 > parts[-1] and max(parts) > 0.999 and top == round(0.3 * 102) - 1
 
 

@@ -249,11 +249,11 @@ def default_rate(model: Module, head: str | None = None) -> float:
 def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
     """The part of the highest rate at step 0, 1, … of `steps`: up for a part `rise` of them, then down, along cosines.
 
-    As `OneCycleLR`, but from nearly 0 to nearly 0, and of use for one or two steps too.
+    As `OneCycleLR`, but from nearly 0 to nearly 0, and of use for one or two steps too. Behind the end it stays.
     """
-    place = (step + 1) / (steps + 1)
+    place = (min(step, steps - 1) + 1) / (steps + 1)
     part = place / rise if place < rise else (1 - place) / (1 - rise)
-    return (1 - math.cos(math.pi * max(part, 0.0))) / 2
+    return (1 - math.cos(math.pi * part)) / 2
 
 
 def class_accuracy(output: Any, target: Tensor) -> float:
