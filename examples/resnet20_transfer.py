@@ -3,7 +3,8 @@
 Fashion-MNIST is another domain: grey drawings of 28x28 pixels, padded and repeated to the 3x32x32 that the network
 knows. Five animals of CIFAR-10 are the same domain, and the very images that the network was trained on; that is what
 transfer gives at best, for the test images alone are new. Both sides make as many steps of the same size of batch.
-The weights are those of resnet20_cifar10.py. Finished runs are kept in results.json and not made again.
+The weights are those of resnet20_cifar10.py. Finished runs are kept in results.json and not made again; delete it to
+begin anew.
 """
 
 # %%
@@ -23,7 +24,7 @@ from minidl.models import create_model
 from minidl.train import Trainer, accuracy, fine_tune
 
 QUICK = "--quick" in sys.argv
-EPOCHS = {20: (3, 17), 100: (1, 5), 1000: (0, 1)}  # labels a class: epochs of the head alone, then of everything
+EPOCHS = {20: (3, 17), 100: (1, 5), 1000: (0, 1)}  # labels a class: epochs of the head alone, then of all layers
 if QUICK:
     EPOCHS = {20: (1, 2)}
 SEEDS, TEST_IMAGES = (1, 200) if QUICK else (3, 2000)
@@ -54,18 +55,20 @@ def animals(data: ImageDataset) -> ImageDataset:
                         transform=normalize)
 
 
-targets = {"Fashion-MNIST": [as_colour(part) for part in clothes],
-           "five classes of CIFAR-10": [animals(part) for part in objects]}
+targets = {
+    "Fashion-MNIST": [as_colour(clothes[0]), as_colour(clothes[1].first(TEST_IMAGES))],
+    "five classes of CIFAR-10": [animals(objects[0]), animals(objects[1]).first(TEST_IMAGES)],
+}
 
 # %% All runs
 results = output / ("quick.json" if QUICK else "results.json")
 rows = json.loads(results.read_text()) if results.is_file() and not QUICK else []
-for seed in range(SEEDS):
-    for target, (train, test) in targets.items():
-        classes, test = len(train.classes), test.first(TEST_IMAGES)
-        for labels, (head_epochs, epochs) in EPOCHS.items():
+for labels, (head_epochs, epochs) in EPOCHS.items():
+    for seed in range(SEEDS):
+        for target, (train, test) in targets.items():
             if any((row["target"], row["labels"], row["seed"]) == (target, labels, seed) for row in rows):
                 continue
+            classes = len(train.classes)
             few = train.balanced(labels * classes, np.random.default_rng(seed))
             row = {"target": target, "labels": labels, "seed": seed}
             for method in ("scratch", "fine_tune"):
