@@ -201,7 +201,7 @@ class _Tuning:
             trained = unfreeze_top(self.model, count, head=self.head, batchnorm=self.batchnorm)
             rates = {group: head_lr if group == head else rate for group, rate in highest.items()}
             for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = rates[group["name"]]
+                group["initial_lr"] = rates[group["name"]]
             schedule = LambdaLR(self.optimizer, functools.partial(one_cycle, steps=epochs * len(self.train)))
             active = [group["name"] for group in self.optimizer.param_groups
                       if any(parameter.requires_grad for parameter in group["params"])]
