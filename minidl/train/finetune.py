@@ -31,7 +31,8 @@ from minidl.transfer.depth import layer_groups, layerwise_parameters, shown, unf
 
 AUXILIARY = 0.4  # weight of the loss of an auxiliary head, as Inception's authors train it
 HEAD_STEPS, STEPS = 50, 500  # optimiser steps that the two parts get at least, unless epochs are given
-FEWEST, MOST = 2, 40  # epochs that make them
+BOLD, GENTLE, SHALLOW = 3e-3, 1e-4, 6  # see `default_rate`
+FEWEST, MOST = 1, 40  # epochs that make them
 
 
 class FineTuneHistory(History):
@@ -78,7 +79,7 @@ class ClassLoss(CrossEntropyLoss):
 
 
 def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs: int | None = None,
-              epochs: int | None = None, stages: int = 1, head_lr: float = 1e-2, lr: float = 3e-3,
+              epochs: int | None = None, stages: int = 1, head_lr: float = 1e-2, lr: float | None = None,
               decay: float | None = None, batchnorm: str = "train", batch_size: int = 32,
               loss: Callable[[Any, Any], Tensor] | None = None, optimizer: Callable[..., Optimizer] = AdamW,
               metrics: Iterable[Any] | None = None, head: str | None = None, clip_norm: float | None = None,
@@ -86,25 +87,30 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
               keep_best: bool = False, progress: bool = True) -> FineTuneHistory:
     """Train the head with the body frozen, then unfreeze the body in `stages` steps from the top; return the history.
 
-    train, validation: as for `Trainer.fit`. `rehead` the model first, if its classes are others.
+    train, validation: as for `Trainer.fit`. `rehead` the model first, if its classes are others. What was frozen before
+        is unfrozen with its group.
     head_epochs, epochs: of the head alone, and of all stages together; 0 leaves a part out. By default as many as make
-        50 and 500 steps of the optimiser, from 2 to 40.
+        50 and 500 steps of the optimiser, at most 40 and at least 1.
     stages: in how many steps the groups before the head (`layer_groups`) are unfrozen, an equal number of them at a
         time; each step has its share of `epochs`.
-    head_lr, lr, decay: highest rate of the head while it is alone; then that of the head and the group before it, and
-        the factor from group to group towards the input (`layerwise_parameters`). In each phase the rates go up and
-        down once (`one_cycle`).
+    head_lr, lr, decay: highest rate of the head while it is alone; then that of the head and the group before it
+        (`default_rate` of the model unless given; `lr_find` looks for one), and the factor from group to group towards
+        the input (`layerwise_parameters`). In each phase the rates go up and down once (`one_cycle`).
     batchnorm: "train" lets BatchNorm follow the new data in the groups that are unfrozen; "eval" keeps it frozen.
     loss: cross-entropy unless given. optimizer: a class, or a function of parameter groups and lr.
     metrics: the accuracy unless given or the loss is another. head: path of the head, if `head_path` errs.
     keep_best: put back the weights of the epoch with the best `validation` accuracy (or loss) at the end.
-    batch_size, generator, clip_norm, callbacks, progress: as for `Trainer.fit`; callbacks see each phase as a run.
+    batch_size, generator, clip_norm, callbacks, progress: as for `Trainer.fit`; callbacks see each phase as a run of
+        its own (a `CSVLog` of all of them needs append=True).
 
     Ctrl-C ends the phase under way and the rest is left out; the model keeps what it has learnt and which parts are
     trainable, `history.phases` says how far it came, and `fine_tune(…, head_epochs=0)` goes on from there.
     Raises ValueError for labels that do not fit the head, labels all alike, arguments out of range, and as
-    `layer_groups`; the model is then unchanged.
+    `layer_groups`; the model is then unchanged. Warns of a head with at least twice as many outputs as classes.
+    Yosinski, Clune, Bengio and Lipson 2014, "How transferable are features in deep neural networks?"; for gradual
+    unfreezing and layer-wise rates Howard and Ruder 2018, as in `layerwise_parameters`.
     """
+    lr = default_rate(model, head) if lr is None else lr
     part = _Tuning("fine_tune", model, train, validation, head, lr, decay, batchnorm, batch_size, loss, optimizer,
                    metrics, clip_norm, generator, callbacks, keep_best, progress)
     body = len(part.groups) - 1
@@ -112,7 +118,7 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
         raise ValueError(f"fine_tune: stages must be a whole number from 1 to {body}, the groups before the head, got "
                          f"{stages!r}")
     head_epochs = part.epochs("head_epochs", head_epochs, HEAD_STEPS)
-    epochs = part.epochs("epochs", epochs, STEPS)
+    epochs = max(part.epochs("epochs", epochs, STEPS), stages if epochs is None else 0)
     if 0 < epochs < stages:
         raise ValueError(f"fine_tune: {epochs} epochs cannot be shared among {stages} stages")
     plan = [("head", 0, head_epochs, head_lr)]
@@ -195,7 +201,7 @@ class _Tuning:
             trained = unfreeze_top(self.model, count, head=self.head, batchnorm=self.batchnorm)
             rates = {group: head_lr if group == head else rate for group, rate in highest.items()}
             for group in self.optimizer.param_groups:
-                group["lr"] = group["initial_lr"] = rates[group["name"]]
+                group["initial_lr"] = rates[group["name"]]
             schedule = LambdaLR(self.optimizer, functools.partial(one_cycle, steps=epochs * len(self.train)))
             active = [group["name"] for group in self.optimizer.param_groups
                       if any(parameter.requires_grad for parameter in group["params"])]
@@ -229,14 +235,25 @@ class _BestOfAll(BestWeights):
         """The end of a phase is not the end."""
 
 
+def default_rate(model: Module, head: str | None = None) -> float:
+    """3e-3 for a network with BatchNorm or of at most six `layer_groups`, 1e-4 for a deep one without.
+
+    These are rates of AdamW. BatchNorm keeps a layer's output in scale however its weights change; a transformer or a
+    VGG without it forgets what it knows at rates that suit a ResNet.
+    """
+    groups = layer_groups(model, head)
+    normalised = any("running_mean" in module._buffer_names for module in model.modules())
+    return GENTLE if len(groups) > SHALLOW and not normalised else BOLD
+
+
 def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
     """The part of the highest rate at step 0, 1, … of `steps`: up for a part `rise` of them, then down, along cosines.
 
-    As `OneCycleLR`, but from nearly 0 to nearly 0, and of use for one or two steps too.
+    As `OneCycleLR`, but from nearly 0 to nearly 0, and of use for one or two steps too. Behind the end it stays.
     """
-    place = (step + 1) / (steps + 1)
+    place = (min(step, steps - 1) + 1) / (steps + 1)
     part = place / rise if place < rise else (1 - place) / (1 - rise)
-    return (1 - math.cos(math.pi * max(part, 0.0))) / 2
+    return (1 - math.cos(math.pi * part)) / 2
 
 
 def class_accuracy(output: Any, target: Tensor) -> float:

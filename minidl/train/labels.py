@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from minidl.data.datasets import Subset, TensorDataset
 from minidl.data.loader import DataLoader
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
+
+MANY_TIMES = 2  # a head with so many outputs for each class in use is likely that of another task
 
 
 def labels_of(data: Any) -> np.ndarray | None:
@@ -32,7 +35,10 @@ def labels_of(data: Any) -> np.ndarray | None:
 
 
 def check_labels(what: str, model: Module, head: str, train: Any, validation: Any, ignore_index: int = -100) -> None:
-    """Raise ValueError, with the cure, for labels outside the head's outputs and for training labels all alike."""
+    """Raise ValueError, with the cure, for labels outside the head's outputs and for training labels all alike.
+
+    Warns if a trained head has far more outputs than there are classes.
+    """
     outputs = model.get_submodule(head)
     weight = getattr(outputs, "weight", None)
     if weight is None:
@@ -54,3 +60,6 @@ def check_labels(what: str, model: Module, head: str, train: Any, validation: An
         if name == "train" and low == high:
             raise ValueError(f"{what}: all {len(labels)} training labels are {low}, there is nothing to tell apart; is "
                              "the data sorted by class and cut off?")
+        if name == "train" and count >= MANY_TIMES * (high + 1) and not weight.untrained:
+            warnings.warn(f"{what}: the head '{head}' has {count} outputs, labels reach no higher than {high}; is it "
+                          f"the old task's? rehead(model, {high + 1}) makes a fresh one", stacklevel=4)

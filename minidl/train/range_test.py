@@ -56,10 +56,9 @@ class RangeTest(NamedTuple):
         for rate, style, label in ((self.suggestion, "-", "suggestion"), (self.steepest, ":", "steepest"),
                                    (self.minimum, "--", "minimum")):
             axes.axvline(rate, color="tab:red", linestyle=style, linewidth=1, label=f"{label} {rate:.2g}")
-        usual = max(self.smoothed[0], *self.smoothed[: len(self.smoothed) // 2 + 1])
-        low = min(self.smoothed)
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * (usual - low + 1e-12),
-                                                                            usual + 0.5 * (usual - low + 1e-12)))
+        usual, low = max(self.losses[: len(self.losses) // 2]), min(self.losses)
+        margin = 0.1 * (usual - low) or 1.0
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, usual + 3 * margin))
         axes.legend()
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

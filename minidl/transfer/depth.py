@@ -18,7 +18,7 @@ from minidl.transfer.freeze import freeze, unfreeze
 from minidl.transfer.head import head_path
 
 CONTAINERS = (Sequential, ModuleList, ModuleDict)
-LOWEST = 0.05  # rate of the first group as a part of the last one's, where `decay` is not given
+LOWEST = 0.2  # rate of the first group as a part of the last one's, where `decay` is not given
 
 
 def layer_groups(model: Module, head: str | None = None) -> list[list[str]]:
@@ -38,6 +38,14 @@ def layer_groups(model: Module, head: str | None = None) -> list[list[str]]:
         raise ValueError(f"layer_groups: the head '{top}' must be a layer inside the model with a weight; "
                          f"{type(model).__name__} has nothing before it" if not top else
                          f"layer_groups: the head '{top}' has no parameters, name another layer with head=")
+    parts = top.split(".")
+    around = [places[path] for path in (".".join(parts[:n]) for n in range(1, len(parts))) if path in places]
+    kinds = Counter(type(module) for module in model.modules())
+    repeated = [type(module).__name__ for module in around if kinds[type(module)] > 1 and not _is_list(module)]
+    if head is None and repeated:
+        raise ValueError(f"layer_groups: the last layer that could be a head, '{top}', lies in a {repeated[0]}, of "
+                         f"which there are several, so this {type(model).__name__} has no head of its own; "
+                         "name the layer that is to be trained first with head=")
     heads = [top, *(path for path in getattr(type(model), "auxiliary_heads", ()) if path in places and head is None)]
     body = _Body(model, heads)
     body.add("", model)
@@ -55,8 +63,8 @@ def layerwise_parameters(model: Module, lr: float, decay: float | None = None, *
     """A parameter group for any optimiser for each group of layers, with a rate that falls towards the input.
 
     The last group before the head has the rate `lr`, each group below it `decay` times that of the group above; the
-    head has `head_lr`, or `lr`. decay: 0.05^(1 / (G - 1)) for G groups before the head if None, so that the first one
-    has a twentieth of the rate however deep the network is. The groups have a "name" and named parameters; frozen
+    head has `head_lr`, or `lr`. decay: 0.2^(1 / (G - 1)) for G groups before the head if None, so that the first one
+    has a fifth of the rate however deep the network is. The groups have a "name" and named parameters; frozen
     parameters are in them too, so that they can be unfrozen at any time. A tied parameter stands in the first group.
     J. Howard and S. Ruder 2018, "Universal language model fine-tuning for text classification", section 3.2.
 
@@ -207,6 +215,10 @@ def _open(model: Module, heads: Sequence[str], body: _Body) -> bool:
     body.restart()
     body.add("", model)
     return True
+
+
+def _is_list(module: Module) -> bool:
+    return isinstance(module, CONTAINERS)
 
 
 def _has_state(module: Module) -> bool:
