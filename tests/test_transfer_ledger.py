@@ -397,6 +397,15 @@ def test_saving_and_loading_gives_the_same_ledger(tmp_path):
         twin.verify()
 
 
+def test_a_path_that_is_no_text_and_an_attribute_of_ones_own_do_no_harm(tmp_path):
+    model = network()
+    model._ledger = model.ledger = {"mine": 1}
+    ledger(model).record("note", "caf\udce9")
+    ledger(model).save(tmp_path / "ledger.json")
+    assert Ledger.load(tmp_path / "ledger.json").events[-1].detail == "caf\\udce9"
+    assert model._ledger == model.ledger == {"mine": 1}
+
+
 def test_diff_names_what_differs_between_two_ledgers():
     first, second = (transfer.freeze(trained(), "body") for _ in range(2))
     fit(second)

@@ -19,6 +19,7 @@ from minidl.errors import FileFormatError
 from minidl.models import BertModel, RecurrentClassifier, create_model
 from minidl.tensor import Tensor
 from minidl.transfer import LoadError, ledger, load, load_metadata, load_tensors, register, save, save_tensors
+from minidl.transfer.probe_text import Input, sample
 
 PROBE = "minidl.probe"
 
@@ -194,9 +195,16 @@ def test_half_precision_has_a_tolerance_of_its_own(path):
                 load(path)
 
 
-def test_a_made_input_is_the_same_everywhere():
-    from minidl.transfer.probe_text import Input
+def test_nan_is_found_where_no_element_is_kept_too():
+    good = np.ones(1000, np.float32)
+    bad = good.copy()
+    bad[1] = np.nan
+    kept = sample("layer", Tensor(good))
+    assert len(kept.values) == 64 and not np.isnan(sample("layer", Tensor(bad)).values).any()
+    assert kept.difference(sample("layer", Tensor(bad))) == np.inf
 
+
+def test_a_made_input_is_the_same_everywhere():
     made = Input.made((2, 3), np.dtype(np.float32)).array()
     np.testing.assert_allclose(made.reshape(-1), [2 * ((i * 2654435761) % 2**32) / 2**32 - 1 for i in range(1, 7)],
                                rtol=1e-6)

@@ -20,7 +20,7 @@ from minidl.transfer import ledger_file, ledger_table
 from minidl.transfer.ledger_rows import FROZEN_CHANGED, Event, Reference, Row, Seen, named_tensors, observe
 from minidl.transfer.ledger_verify import Verification, compare
 
-ATTRIBUTE = "_ledger"  # where a model keeps it
+ATTRIBUTE = "_transfer_ledger"  # where a model keeps it
 MOST_ROWS = 100_000  # in all events together; beyond, the oldest events go, the first excepted
 
 
@@ -152,6 +152,7 @@ class Ledger:
         """
         number = self.events[-1].number + 1 if self.events else 1
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        detail = detail.encode("utf-8", "backslashreplace").decode()  # names of files need not be text
         self.events.append(Event(number, kind, detail, time, _shared(rows, self.events[-1:])))
         self._note_frozen(number, kind, after, rewritten)
         while len(self.events) > 2 and sum(len(event.rows) for event in self.events) > MOST_ROWS:
