@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from transfer_networks import X, bits, network, snapshot, trained
 
 from minidl import nn, optim, transfer
 from minidl.errors import FileFormatError
-from minidl.models import create_model
+from minidl.models import bert_from_pretrained, create_model
 from minidl.train import Trainer
 from minidl.transfer import FrozenChanged, Ledger, ledger, ledger_rows
 
@@ -275,6 +276,15 @@ def test_create_model_begins_the_ledger_with_the_file(tmp_path):
     transfer.save_tensors(create_model("lenet5").state_dict(), path)
     model = create_model("lenet5", num_classes=3, pretrained=path)
     assert kinds(model) == ["create_model", "rehead"] and str(path) in ledger(model).events[0].detail
+
+
+def test_a_bert_begins_its_ledger_with_the_folder():
+    folder = Path(__file__).parent / "golden" / "tiny_bert"
+    model = bert_from_pretrained(folder, pooler=False)
+    assert kinds(model) == ["bert_from_pretrained"] and str(folder) in ledger(model).events[0].detail
+    assert set(statuses(model).values()) == {"loaded"}
+    assert ledger(model).latest()["embeddings.word_embeddings.weight"].file_shape == \
+        model.embeddings.word_embeddings.weight.shape
 
 
 def test_something_the_ledger_did_not_see_is_noticed_and_can_be_written_down():
