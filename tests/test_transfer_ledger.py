@@ -316,6 +316,18 @@ def test_a_twin_without_the_head_says_nothing_about_the_head():
     assert ledger(transfer.features(model, at="body")).verify().parameters == 171
 
 
+def test_a_network_round_a_pretrained_one_tells_where_its_part_comes_from(tmp_path):
+    path = tmp_path / "body.safetensors"
+    transfer.save(trained(), path)
+    body = transfer.freeze(transfer.load(path), "body")
+    model = nn.Sequential({"encoder": body, "top": nn.Linear(3, 2)})
+    rows = ledger(model).latest()
+    assert rows["encoder.body.0.weight"].reason == "in the ledger of 'encoder': loaded, frozen"
+    assert (rows["encoder.body.0.weight"].status, rows["top.weight"].reason) == ("frozen", "")
+    transfer.rehead(model, 4)
+    assert [row.reason for row in ledger(model).latest().values() if "ledger of" in row.reason] == []
+
+
 def test_it_changes_nothing_about_the_model(tmp_path):
     model, plain = transfer.freeze(network(), "body"), network()
     ledger(model).record("note")
