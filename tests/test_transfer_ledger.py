@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from transfer_networks import X, bits, network, snapshot, trained
 
 from minidl import nn, optim, transfer
 from minidl.errors import FileFormatError
-from minidl.models import create_model
+from minidl.models import bert_from_pretrained, create_model
 from minidl.train import Trainer
 from minidl.transfer import FrozenChanged, Ledger, ledger, ledger_rows
 
@@ -277,6 +278,15 @@ def test_create_model_begins_the_ledger_with_the_file(tmp_path):
     assert kinds(model) == ["create_model", "rehead"] and str(path) in ledger(model).events[0].detail
 
 
+def test_a_bert_begins_its_ledger_with_the_folder():
+    folder = Path(__file__).parent / "golden" / "tiny_bert"
+    model = bert_from_pretrained(folder, pooler=False)
+    assert kinds(model) == ["bert_from_pretrained"] and str(folder) in ledger(model).events[0].detail
+    assert set(statuses(model).values()) == {"loaded"}
+    assert ledger(model).latest()["embeddings.word_embeddings.weight"].file_shape == \
+        model.embeddings.word_embeddings.weight.shape
+
+
 def test_something_the_ledger_did_not_see_is_noticed_and_can_be_written_down():
     model = network()
     ledger(model)
@@ -304,6 +314,18 @@ def test_a_twin_without_the_head_says_nothing_about_the_head():
     model = transfer.freeze(deep_network())
     assert ledger(transfer.headless(model)).verify(strict=True).parameters == 144
     assert ledger(transfer.features(model, at="body")).verify().parameters == 171
+
+
+def test_a_network_round_a_pretrained_one_tells_where_its_part_comes_from(tmp_path):
+    path = tmp_path / "body.safetensors"
+    transfer.save(trained(), path)
+    body = transfer.freeze(transfer.load(path), "body")
+    model = nn.Sequential({"encoder": body, "top": nn.Linear(3, 2)})
+    rows = ledger(model).latest()
+    assert rows["encoder.body.0.weight"].reason == "in the ledger of 'encoder': loaded, frozen"
+    assert (rows["encoder.body.0.weight"].status, rows["top.weight"].reason) == ("frozen", "")
+    transfer.rehead(model, 4)
+    assert [row.reason for row in ledger(model).latest().values() if "ledger of" in row.reason] == []
 
 
 def test_it_changes_nothing_about_the_model(tmp_path):
@@ -395,6 +417,15 @@ def test_saving_and_loading_gives_the_same_ledger(tmp_path):
     assert [change.name for change in twin.verify(model).changed] == ["body.0.weight"]
     with pytest.raises(ValueError, match=r"belongs to no model here.*ledger.verify\(model\)"):
         twin.verify()
+
+
+def test_a_path_that_is_no_text_and_an_attribute_of_ones_own_do_no_harm(tmp_path):
+    model = network()
+    model._ledger = model.ledger = {"mine": 1}
+    ledger(model).record("note", "caf\udce9")
+    ledger(model).save(tmp_path / "ledger.json")
+    assert Ledger.load(tmp_path / "ledger.json").events[-1].detail == "caf\\udce9"
+    assert model._ledger == model.ledger == {"mine": 1}
 
 
 def test_diff_names_what_differs_between_two_ledgers():

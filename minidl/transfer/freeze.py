@@ -24,6 +24,9 @@ def freeze(model: Module, *patterns: str | Module | Parameter, batchnorm: str = 
 
     batchnorm: "eval" keeps the statistics of frozen BatchNorm layers; with "train" they normalise by the batch and go
     on following the data, while their weight and bias stay frozen.
+
+    The ledger (`transfer.ledger(model)`) hashes every tensor meanwhile; in a loop that freezes at every step,
+    `requires_grad_(False)` on parameters costs nothing.
     Raises ValueError for a pattern that matches nothing, with the nearest names; then nothing is frozen.
     """
     if batchnorm not in ("eval", "train"):

@@ -19,8 +19,9 @@ from minidl.nn.module import Module
 from minidl.transfer import ledger_file, ledger_table
 from minidl.transfer.ledger_rows import FROZEN_CHANGED, Event, Reference, Row, Seen, named_tensors, observe
 from minidl.transfer.ledger_verify import Verification, compare
+from minidl.transfer.patterns import every_module
 
-ATTRIBUTE = "_ledger"  # where a model keeps it
+ATTRIBUTE = "_transfer_ledger"  # where a model keeps it
 MOST_ROWS = 100_000  # in all events together; beyond, the oldest events go, the first excepted
 
 
@@ -152,6 +153,9 @@ class Ledger:
         """
         number = self.events[-1].number + 1 if self.events else 1
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        if not self.events:
+            rows = _with_origins(self._require_model(), rows)
+        detail = detail.encode("utf-8", "backslashreplace").decode()  # names of files need not be text
         self.events.append(Event(number, kind, detail, time, _shared(rows, self.events[-1:])))
         self._note_frozen(number, kind, after, rewritten)
         while len(self.events) > 2 and sum(len(event.rows) for event in self.events) > MOST_ROWS:
@@ -281,6 +285,18 @@ def ledger_of(model: Module) -> Ledger:
             names = {name for name, _, _ in named_tensors(model)}
             found.references = {name: kept for name, kept in found.references.items() if name in names}
     return found
+
+
+def _with_origins(model: Module, rows: list[Row]) -> list[Row]:
+    """The rows of a first event, with what the ledgers of the model's parts tell, such as a body that was loaded."""
+    remarks: dict[str, str] = {}
+    for path, module in every_module(model):
+        inner = vars(module).get(ATTRIBUTE)
+        if path and isinstance(inner, Ledger):
+            for name, told in ledger_table.in_words(inner).items():
+                remarks.setdefault(f"{path}.{name}", f"in the ledger of '{path}': {told}")
+    reasons = ("; ".join(text for text in (row.reason, remarks.get(row.name, "")) if text) for row in rows)
+    return [row._replace(reason=reason) for row, reason in zip(rows, reasons)]
 
 
 def _tied_or(seen: Seen, name: str, status: str, reason: str = "", **more: Any) -> Row:

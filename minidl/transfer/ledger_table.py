@@ -93,6 +93,11 @@ def diff(first: Any, second: Any) -> LedgerDiff:
     return found
 
 
+def in_words(ledger: Any) -> dict[str, str]:
+    """What became of each tensor, in a few words."""
+    return {name: _story(statuses) for name, statuses in _stories(ledger.events).items()}
+
+
 def _stories(events: Iterable[Event]) -> dict[str, list[str]]:
     """What became of each tensor, in order: its statuses, without those that say that nothing happened."""
     stories: dict[str, list[str]] = {}
