@@ -1,7 +1,7 @@
 """An ONNX file as plain data: nodes, named constants, inputs and outputs, all checked, nothing run.
 
 Neither the onnx package nor protobuf is needed. Whatever is wrong with a file ends in `FileFormatError`. The memory
-used is twice the bytes of the tensors and, for the nodes, of which there may be 100,000, some hundred times the bytes
+used is twice the bytes of the tensors and, for the nodes, of which there may be 20,000, some hundred times the bytes
 that describe them. Read `importer.py` next.
 """
 
@@ -19,7 +19,7 @@ from minidl.onnx.wire import parse
 from minidl.transfer import tensorfile
 
 OPSETS = range(7, 29)  # 28 is that of onnx 1.23
-MOST_NODES, LONGEST_NAME = 100_000, 2000
+MOST_NODES, LONGEST_NAME = 20_000, 2000
 ATTRIBUTE_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 REFUSED_TYPES = {5: "a subgraph", 9: "several tensors", 10: "several subgraphs", 11: "a sparse tensor",
                  12: "several sparse tensors", 13: "a type", 14: "several types"}

@@ -90,7 +90,7 @@ def to_array(tensor: dict[str, Any], beside: Beside, what: str) -> np.ndarray:
         raise FileFormatError(f"{what}: elements of type {kind}{f' ({NAMES[kind]})' if kind in NAMES else ''}, which "
                               f"is not read; there are {', '.join(map(str, DTYPES.values()))} and bfloat16")
     dims = tensor.get("dims", np.empty(0, np.int64)).tolist() if len(tensor.get("dims", ())) <= MOST_DIMS else None
-    if dims is None or any(not 0 <= n < 2**62 for n in dims):
+    if dims is None or any(not 0 <= n < 2**62 for n in dims) or 0 in dims and math.prod(filter(None, dims)) >= 2**59:
         raise FileFormatError(f"{what}: the shape {str(dims)[:100]} is not one of at most {MOST_DIMS} sizes of at "
                               "least 0")
     if "segment" in tensor:
