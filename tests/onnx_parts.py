@@ -50,7 +50,10 @@ def value(name, dims=(2,), kind=1):
     return field(1, name) + field(2, field(1, field(1, kind) + field(2, shape)))
 
 
-def graph(nodes=(node(),), tensors=(), inputs=(value("x"),), outputs=(value("y"),), more=b""):
+RELU, X, Y = node(), value("x"), value("y")
+
+
+def graph(nodes=(RELU,), tensors=(), inputs=(X,), outputs=(Y,), more=b""):
     return fields(1, nodes) + field(2, "g") + fields(5, tensors) + fields(11, inputs) + fields(12, outputs) + more
 
 

@@ -45,6 +45,7 @@ class Network(NamedTuple):
     inputs: dict[str, tuple[Any, ...]]  # name -> shape; None or a text for sizes that are open
     outputs: list[str]
     producer: str
+    metadata: dict[str, str]
     size: int  # bytes of the file and of those beside it
 
 
@@ -63,7 +64,8 @@ def read(path: str | os.PathLike) -> Network:
     checked = [_node(node, index, beside, path) for index, node in enumerate(nodes)]
     _check_order(checked, {*constants, *inputs}, outputs, path)
     producer = " ".join(filter(None, (model.get("producer_name"), model.get("producer_version"))))
-    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200], size + beside.size)
+    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200],
+                   _metadata(model, path), size + beside.size)
 
 
 def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -90,6 +92,16 @@ def _graph(model: dict[str, Any], path: Any) -> dict[str, Any]:
     if graph.get("sparse_initializer"):
         raise FileFormatError(f"{path}: sparse initialisers are not read")
     return graph
+
+
+def _metadata(model: dict[str, Any], path: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in model.get("metadata_props", []):
+        key = entry.get("key", "")
+        if key in found:
+            raise FileFormatError(f"{path}: two entries of the metadata are called {key[:100]!r}")
+        found[key] = entry.get("value", "")
+    return found
 
 
 def _opset(model: dict[str, Any], path: Any) -> int:
