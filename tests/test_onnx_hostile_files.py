@@ -224,6 +224,37 @@ def test_data_beside_the_file_are_read(here):
     np.testing.assert_array_equal(load("a.onnx")(minidl.tensor([10.0, 10.0])).array, [11, 12])
 
 
+def test_promise_4_data_beside_the_file_are_claimed_once_only(here):
+    Path("weights.bin").write_bytes(bytes(8))
+    entry = field(13, field(1, "location") + field(2, "weights.bin")) + field(14, 1)
+    refuse(model(tensors=[tensor(f"w{i}", raw=None, more=entry) for i in range(2)]), "taken all but 0 bytes already")
+
+
+def test_promise_4_of_a_large_file_beside_it_no_more_is_read_than_the_tensors_need(here):
+    with open("weights.bin", "wb") as stream:
+        stream.truncate(2**34)
+    Path("a.onnx").write_bytes(beside(offset=2**33))
+    tracemalloc.start()
+    try:
+        assert load_tensors("a.onnx")["w"].tolist() == [0, 0] and tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_promise_4_a_sound_file_claims_no_more_than_is_said(here):
+    wide = model(nodes=[node("MatMul", ("x", "w"))], tensors=[tensor("w", (512, 512), 1, bytes(2**20))])
+    names = ["x", *(f"v{i}" for i in range(2000)), "y"]
+    long = model(nodes=[node("Add", (a, "w"), (b,), name="a") for a, b in zip(names, names[1:])], tensors=[tensor()])
+    for data, factor in ((wide, 4), (long, 100)):
+        Path("a.onnx").write_bytes(data)
+        tracemalloc.start()
+        try:
+            load("a.onnx")
+            assert tracemalloc.get_traced_memory()[1] < factor * len(data)
+        finally:
+            tracemalloc.stop()
+
+
 OUTSIDE = {
     "a path upwards": dict(location="../weights.bin"), "an absolute path": dict(location="/etc/passwd"),
     "a folder below": dict(location="inner/weights.bin"),

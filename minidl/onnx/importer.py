@@ -255,23 +255,21 @@ class _Builder:
     def _constants(self, names: list[str]) -> list[_Step]:
         """Steps that hand out the constants which belong to no layer, those with a common front of name together."""
         groups: dict[tuple, list[tuple[str, str]]] = {}
-        probe, left = Constants([], []), list(names)
-        for name in names:
-            left.pop()
+        latest: dict[tuple, int] = {}
+        probe = Constants([], [])
+        for count, name in enumerate(names):
             source, trained = self.origin.get(name, name), self._is_trained(name)
             front, _, last = source.rpartition(".")
             if not front or not fits(last, probe):
                 front, last = source, "value"
             if not trained and name not in self.origin:
-                front, last = "constants", f"c{len(names) - len(left)}"
-            array = self.constants[name]
-            number = 0
-            while True:
-                group = groups.setdefault((front, str(array.dtype), trained, number), [])
-                if len(group) < MOST_IN_GROUP and last not in [taken for _, taken in group]:
-                    group.append((name, last))
-                    break
-                number += 1
+                front, last = "constants", f"c{count}"
+            kind = (front, str(self.constants[name].dtype), trained)
+            group = groups.setdefault((*kind, latest.setdefault(kind, 0)), [])
+            if len(group) == MOST_IN_GROUP or last in [taken for _, taken in group]:
+                latest[kind] += 1
+                group = groups.setdefault((*kind, latest[kind]), [])
+            group.append((name, last))
         return [self._group(key, members) for key, members in groups.items()]
 
     def _group(self, key: tuple, members: list[tuple[str, str]]) -> _Step:

@@ -1,8 +1,9 @@
 """An ONNX file as plain data: nodes, named constants, inputs and outputs, all checked, nothing run.
 
 Neither the onnx package nor protobuf is needed. Whatever is wrong with a file ends in `FileFormatError`. The memory
-used is twice the bytes of the tensors and, for the nodes, of which there may be 20,000, some hundred times the bytes
-that describe them. Read `importer.py` next.
+that loading takes is at most three times the bytes of the tensors, a hundred times those that describe the nodes, of
+which there may be 20,000, and 16 MiB or eight times the file for constants computed from others (`folding.py`).
+Read `importer.py` next.
 """
 
 from __future__ import annotations
@@ -51,7 +52,19 @@ class Network(NamedTuple):
 
 def read(path: str | os.PathLike) -> Network:
     """The network in an ONNX file. Raises FileFormatError for a damaged, hostile or foreign file."""
-    model, beside, size = _parse(path)
+    model, size = _parse(path)
+    with Beside(path) as beside:
+        return _network(model, beside, size, path)
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The initialisers of an ONNX file, its weights, by their names there; arrays of their own."""
+    model, _ = _parse(path)
+    with Beside(path) as beside:
+        return {name: array.copy() for name, array in _initialisers(_graph(model, path), beside, path).items()}
+
+
+def _network(model: dict[str, Any], beside: Beside, size: int, path: Any) -> Network:
     graph = _graph(model, path)
     constants = _initialisers(graph, beside, path)
     inputs = {name: shape for name, shape in _values(graph, "input", path) if name not in constants}
@@ -64,17 +77,11 @@ def read(path: str | os.PathLike) -> Network:
     checked = [_node(node, index, beside, path) for index, node in enumerate(nodes)]
     _check_order(checked, {*constants, *inputs}, outputs, path)
     producer = " ".join(filter(None, (model.get("producer_name"), model.get("producer_version"))))
-    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200],
-                   _metadata(model, path), size + beside.size)
+    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200], _metadata(model, path),
+                   size + beside.size)
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The initialisers of an ONNX file, its weights, by their names there; arrays of their own."""
-    model, beside, _ = _parse(path)
-    return {name: array.copy() for name, array in _initialisers(_graph(model, path), beside, path).items()}
-
-
-def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], Beside, int]:
+def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], int]:
     with tensorfile.opened(path) as stream:
         data = stream.read()
     model = parse(memoryview(data), schema.MODEL, f"{os.fspath(path)}")
@@ -84,7 +91,7 @@ def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], Beside, int]:
     if model.get("functions"):
         raise FileFormatError(f"{path}: the model defines functions of its own, which are not read; inline them, for "
                               "instance with onnx.inliner.inline_local_functions")
-    return model, Beside(path), len(data)
+    return model, len(data)
 
 
 def _graph(model: dict[str, Any], path: Any) -> dict[str, Any]:
