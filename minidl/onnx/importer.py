@@ -23,13 +23,13 @@ from minidl.onnx.names import Places, wished
 from minidl.onnx.operators import OPERATORS, check
 from minidl.onnx.reader import Network, Node, read
 from minidl.onnx.tensors import DTYPES
+from minidl.transfer import files
 from minidl.transfer.archive import default_limit
 
-LAYOUT_ONLY = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast")
 SHOWN, MOST_IN_GROUP = 6, 32
 
 
-def load(path: str | os.PathLike) -> Graph:
+def load(path: str | os.PathLike) -> Module:
     """The network of an ONNX file (opset 7 to 28), in evaluation mode, with its weights as parameters.
 
     `model(*inputs)` takes tensors in the order of the graph's inputs and returns its output, a tuple if there are
@@ -38,7 +38,9 @@ def load(path: str | os.PathLike) -> Graph:
     `save` and training do what they do for every model. Floating-point constants of more than one element that no
     layer holds are parameters too, all others buffers. An exporter has often merged BatchNorm into the convolutions.
 
-    Data beside the file, as PyTorch writes large networks, are read from a plain file of the same folder.
+    What minidl's own export has written beside the network (`classes`, `preprocessing`, `licence`) is carried as by
+    `transfer.load`; `provenance` names the file. Data beside the file, as PyTorch writes large networks, are read from
+    a plain file of the same folder.
     Raises FileFormatError for a damaged, hostile or foreign file, and with all their names for operators that are not
     there. No code of the file is run; see `reader.py` for the memory that is used.
     """
@@ -46,8 +48,14 @@ def load(path: str | os.PathLike) -> Graph:
     constants = dict(network.constants)
     nodes = [older.modern(node, network.opset, index, constants) for index, node in enumerate(network.nodes)]
     _refuse_unsupported(nodes, network, constants, path)
+    fields = files._fields(network.metadata, None, f"{os.fspath(path)}")
     with init.skipped():
-        return _Builder(network, nodes, constants, path).graph()
+        graph = _Builder(network, nodes, constants, path).graph()
+    source = {"onnx": os.path.basename(path), "opset": network.opset, "producer": network.producer}
+    if fields.get("provenance"):
+        source["based_on"] = fields["provenance"]
+    files._carry({**fields, "provenance": source}, graph, ())
+    return graph.eval()
 
 
 def _refuse_unsupported(nodes: list[Node], network: Network, constants: dict[str, np.ndarray], path: Any) -> None:
@@ -173,8 +181,11 @@ class _Builder:
 
     def _fold(self, node: Node, results: tuple) -> None:
         sources = [self.origin[name] for name in node.inputs if name in self.origin and self._is_trained(name)]
+        copied = node.op_type == "Identity"  # PyTorch writes tensors that happen to be equal once: they are not tied
         for name, array in zip(node.outputs, results):
-            if name:
+            if name and copied and sources:
+                self.constants[name], self.origin[name] = array.copy(), name
+            elif name:
                 self.constants[name] = array
                 if sources and array.dtype.kind == "f":
                     self.origin[name] = sources[0]
@@ -244,23 +255,21 @@ class _Builder:
     def _constants(self, names: list[str]) -> list[_Step]:
         """Steps that hand out the constants which belong to no layer, those with a common front of name together."""
         groups: dict[tuple, list[tuple[str, str]]] = {}
-        probe, left = Constants([], []), list(names)
-        for name in names:
-            left.pop()
+        latest: dict[tuple, int] = {}
+        probe = Constants([], [])
+        for count, name in enumerate(names):
             source, trained = self.origin.get(name, name), self._is_trained(name)
             front, _, last = source.rpartition(".")
             if not front or not fits(last, probe):
                 front, last = source, "value"
             if not trained and name not in self.origin:
-                front, last = "constants", f"c{len(names) - len(left)}"
-            array = self.constants[name]
-            number = 0
-            while True:
-                group = groups.setdefault((front, str(array.dtype), trained, number), [])
-                if len(group) < MOST_IN_GROUP and last not in [taken for _, taken in group]:
-                    group.append((name, last))
-                    break
-                number += 1
+                front, last = "constants", f"c{count}"
+            kind = (front, str(self.constants[name].dtype), trained)
+            group = groups.setdefault((*kind, latest.setdefault(kind, 0)), [])
+            if len(group) == MOST_IN_GROUP or last in [taken for _, taken in group]:
+                latest[kind] += 1
+                group = groups.setdefault((*kind, latest[kind]), [])
+            group.append((name, last))
         return [self._group(key, members) for key, members in groups.items()]
 
     def _group(self, key: tuple, members: list[tuple[str, str]]) -> _Step:
@@ -298,7 +307,4 @@ class _Builder:
                       tuple(name[:200] for name in self.network.outputs))
         for name, child in holder.named_children():
             graph.add_module(name, child)
-        graph.provenance = {"onnx": os.path.basename(os.fspath(self.path)), "opset": self.network.opset,
-                            "producer": self.network.producer}
-        graph.eval()
         return graph

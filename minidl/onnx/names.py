@@ -41,6 +41,7 @@ class Places:
 
     def __init__(self, network: Module, first: Iterable[str]):
         self.network = network
+        self.numbers: dict[tuple[int, str], int] = {}  # the last one given to a name
         self.first = {tuple(_parts(path)) for path in first}
         self.fronts = {path[:length] for path in self.first for length in range(1, len(path))}
 
@@ -68,10 +69,11 @@ class Places:
                 break
             holder, way = inside, [*way, part]
         last = base = _allowed(parts[-1] if parts else "node", holder)
-        number = 1
+        number = self.numbers.get((id(holder), base), 1)
         while last in vars(holder) or getattr(type(holder), last, None) is not None:
             number += 1
             last = f"{base}_{number}"
+        self.numbers[id(holder), base] = number
         setattr(holder, last, module)
         return ".".join([*way, last])
 

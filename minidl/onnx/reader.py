@@ -1,8 +1,9 @@
 """An ONNX file as plain data: nodes, named constants, inputs and outputs, all checked, nothing run.
 
 Neither the onnx package nor protobuf is needed. Whatever is wrong with a file ends in `FileFormatError`. The memory
-used is twice the bytes of the tensors and, for the nodes, of which there may be 100,000, some hundred times the bytes
-that describe them. Read `importer.py` next.
+that loading takes is at most three times the bytes of the tensors, a hundred times those that describe the nodes, of
+which there may be 20,000, and 16 MiB or eight times the file for constants computed from others (`folding.py`).
+Read `importer.py` next.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from minidl.onnx.wire import parse
 from minidl.transfer import tensorfile
 
 OPSETS = range(7, 29)  # 28 is that of onnx 1.23
-MOST_NODES, LONGEST_NAME = 100_000, 2000
+MOST_NODES, LONGEST_NAME = 20_000, 2000
 ATTRIBUTE_TYPES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings"}
 REFUSED_TYPES = {5: "a subgraph", 9: "several tensors", 10: "several subgraphs", 11: "a sparse tensor",
                  12: "several sparse tensors", 13: "a type", 14: "several types"}
@@ -45,12 +46,25 @@ class Network(NamedTuple):
     inputs: dict[str, tuple[Any, ...]]  # name -> shape; None or a text for sizes that are open
     outputs: list[str]
     producer: str
+    metadata: dict[str, str]
     size: int  # bytes of the file and of those beside it
 
 
 def read(path: str | os.PathLike) -> Network:
     """The network in an ONNX file. Raises FileFormatError for a damaged, hostile or foreign file."""
-    model, beside, size = _parse(path)
+    model, size = _parse(path)
+    with Beside(path) as beside:
+        return _network(model, beside, size, path)
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The initialisers of an ONNX file, its weights, by their names there; arrays of their own."""
+    model, _ = _parse(path)
+    with Beside(path) as beside:
+        return {name: array.copy() for name, array in _initialisers(_graph(model, path), beside, path).items()}
+
+
+def _network(model: dict[str, Any], beside: Beside, size: int, path: Any) -> Network:
     graph = _graph(model, path)
     constants = _initialisers(graph, beside, path)
     inputs = {name: shape for name, shape in _values(graph, "input", path) if name not in constants}
@@ -63,16 +77,11 @@ def read(path: str | os.PathLike) -> Network:
     checked = [_node(node, index, beside, path) for index, node in enumerate(nodes)]
     _check_order(checked, {*constants, *inputs}, outputs, path)
     producer = " ".join(filter(None, (model.get("producer_name"), model.get("producer_version"))))
-    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200], size + beside.size)
+    return Network(_opset(model, path), checked, constants, inputs, outputs, producer[:200], _metadata(model, path),
+                   size + beside.size)
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The initialisers of an ONNX file, its weights, by their names there; arrays of their own."""
-    model, beside, _ = _parse(path)
-    return {name: array.copy() for name, array in _initialisers(_graph(model, path), beside, path).items()}
-
-
-def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], Beside, int]:
+def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], int]:
     with tensorfile.opened(path) as stream:
         data = stream.read()
     model = parse(memoryview(data), schema.MODEL, f"{os.fspath(path)}")
@@ -82,7 +91,7 @@ def _parse(path: str | os.PathLike) -> tuple[dict[str, Any], Beside, int]:
     if model.get("functions"):
         raise FileFormatError(f"{path}: the model defines functions of its own, which are not read; inline them, for "
                               "instance with onnx.inliner.inline_local_functions")
-    return model, Beside(path), len(data)
+    return model, len(data)
 
 
 def _graph(model: dict[str, Any], path: Any) -> dict[str, Any]:
@@ -90,6 +99,16 @@ def _graph(model: dict[str, Any], path: Any) -> dict[str, Any]:
     if graph.get("sparse_initializer"):
         raise FileFormatError(f"{path}: sparse initialisers are not read")
     return graph
+
+
+def _metadata(model: dict[str, Any], path: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for entry in model.get("metadata_props", []):
+        key = entry.get("key", "")
+        if key in found:
+            raise FileFormatError(f"{path}: two entries of the metadata are called {key[:100]!r}")
+        found[key] = entry.get("value", "")
+    return found
 
 
 def _opset(model: dict[str, Any], path: Any) -> int:

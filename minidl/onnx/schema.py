@@ -49,5 +49,6 @@ OPERATOR_SET: Schema = {1: Field("domain", "text"), 2: Field("version", "integer
 
 MODEL: Schema = {
     1: Field("ir_version", "integer"), 2: Field("producer_name", "text"), 3: Field("producer_version", "text"),
-    7: Field("graph", GRAPH), 8: Field("opset_import", OPERATOR_SET, True), 25: Field("functions", "bytes", True),
+    7: Field("graph", GRAPH), 8: Field("opset_import", OPERATOR_SET, True), 14: Field("metadata_props", PAIR, True),
+    25: Field("functions", "bytes", True),
 }

@@ -10,7 +10,7 @@ import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -40,24 +40,43 @@ class Beside:
 
     def __init__(self, path: Any):
         self.folder = Path(path).parent
-        self.files: dict[str, memoryview] = {}
+        self.files: dict[str, BinaryIO] = {}
+        self.left: dict[str, int] = {}  # bytes that may still be read of a file: as many as it has in all
+        self.size = 0  # the bytes read so far
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for stream in self.files.values():
+            stream.close()
 
     def bytes(self, entries: list[dict[str, str]], needed: int, what: str) -> memoryview:
         """The bytes that a tensor's entries (location, offset, length) name; `needed` are expected."""
         told = {entry.get("key", ""): entry.get("value", "") for entry in entries}
         location = told.get("location", "")
-        data = self._file(location, what)
+        stream = self._file(location, what)
+        available = os.fstat(stream.fileno()).st_size
         numbers = [told.get("offset", "0"), told.get("length", str(needed))]
         if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
             raise FileFormatError(f"{what}: offset {numbers[0][:40]!r} and length {numbers[1][:40]!r} in "
                                   f"{location[:100]!r} are no places in a file")
         offset, length = map(int, numbers)
-        if length != needed or offset + length > len(data):
+        if length != needed or offset + length > available:
             raise FileFormatError(f"{what}: needs {needed:,} bytes, its data are said to be bytes {offset:,} to "
-                                  f"{offset + length:,} of {location[:100]!r}, which has {len(data):,}")
-        return data[offset:offset + length]
+                                  f"{offset + length:,} of {location[:100]!r}, which has {available:,}")
+        left = self.left.setdefault(location, available)
+        if length > left:
+            raise FileFormatError(f"{what}: its data are said to be in {location[:100]!r}, of which other tensors have "
+                                  f"taken all but {left:,} bytes already")
+        self.left[location], self.size = left - length, self.size + length
+        stream.seek(offset)
+        data = stream.read(length)
+        if len(data) != length:
+            raise FileFormatError(f"{what}: {location[:100]!r} became shorter while it was read")
+        return memoryview(data)
 
-    def _file(self, location: str, what: str) -> memoryview:
+    def _file(self, location: str, what: str) -> BinaryIO:
         if location in self.files:
             return self.files[location]
         if not location or location in (".", "..") or any(sign in location for sign in "/\\:\0"):
@@ -73,14 +92,8 @@ class Beside:
             raise FileFormatError(f"{what}: its data are said to be in '{location[:200]}', which is a link, a folder "
                                   "or a device, not a file")
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-        with open(descriptor, "rb") as stream:
-            self.files[location] = memoryview(stream.read())
+        self.files[location] = open(descriptor, "rb")
         return self.files[location]
-
-    @property
-    def size(self) -> int:
-        """The bytes read so far."""
-        return sum(len(data) for data in self.files.values())
 
 
 def to_array(tensor: dict[str, Any], beside: Beside, what: str) -> np.ndarray:
@@ -90,7 +103,7 @@ def to_array(tensor: dict[str, Any], beside: Beside, what: str) -> np.ndarray:
         raise FileFormatError(f"{what}: elements of type {kind}{f' ({NAMES[kind]})' if kind in NAMES else ''}, which "
                               f"is not read; there are {', '.join(map(str, DTYPES.values()))} and bfloat16")
     dims = tensor.get("dims", np.empty(0, np.int64)).tolist() if len(tensor.get("dims", ())) <= MOST_DIMS else None
-    if dims is None or any(not 0 <= n < 2**62 for n in dims):
+    if dims is None or any(not 0 <= n < 2**62 for n in dims) or 0 in dims and math.prod(filter(None, dims)) >= 2**59:
         raise FileFormatError(f"{what}: the shape {str(dims)[:100]} is not one of at most {MOST_DIMS} sizes of at "
                               "least 0")
     if "segment" in tensor:

@@ -67,6 +67,8 @@ def _fields(data: memoryview, what: str) -> Iterator[tuple[int, int, Any]]:
     while position < end:
         key, position = _varint(data, position, what)
         number, wire_type = key >> 3, key & 7
+        if number == 0:
+            raise FileFormatError(f"{what}: a field of number 0: damaged, or not an ONNX file")
         if wire_type == VARINT:
             value, position = _varint(data, position, what)
             yield number, wire_type, value
@@ -77,7 +79,7 @@ def _fields(data: memoryview, what: str) -> Iterator[tuple[int, int, Any]]:
             length = 8 if wire_type == EIGHT_BYTES else 4
         else:
             raise FileFormatError(f"{what}: a field of wire type {wire_type}: damaged, or not an ONNX file")
-        if length > end - position or number == 0:
+        if length > end - position:
             raise FileFormatError(f"{what}: truncated or damaged: field {number} says it has {length:,} bytes, "
                                   f"{end - position:,} follow")
         yield number, wire_type, data[position:position + length]
