@@ -38,7 +38,7 @@ def assert_same(runtime: Any, model: nn.Module, inputs: tuple) -> None:
     found = runtime.run(None, dict(zip([one.name for one in runtime.get_inputs()], arrays)))
     model.eval()
     with minidl.no_grad():
-        expected = tensors(model(*inputs))
+        expected = tensors(model(*[Tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]))
     assert len(found) == len(expected)
     for ours, theirs in zip(expected, found):
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)

@@ -124,10 +124,33 @@ OTHERS = [
 
 @pytest.mark.parametrize("model, example, other, options", OTHERS, ids=lambda value: type(value).__name__)
 def test_layers_with_several_inputs_and_outputs(model, example, other, options, tmp_path):
-    def as_tensors(inputs):
-        return tuple([Tensor(x) if isinstance(x, np.ndarray) else x for x in inputs])
+    assert_exports(tmp_path, model, example, other, **options)
 
-    assert_exports(tmp_path, model, as_tensors(example), as_tensors(other), **options)
+
+class Between(nn.LSTM):
+    """A class of one's own around a recurrent layer, which also hands an input through NumPy."""
+
+    def forward(self, x, lengths):
+        states, (h, _) = super().forward(x * 2, None, lengths)
+        return states.sum(1) + h[0], minidl.where(x > 0, Tensor(np.asarray(x.numpy())), 0.0)
+
+
+def test_what_is_built_around_layers(tmp_path):
+    x, lengths = numbers(3, 6, 4), np.array([1, 6, 3])
+    assert_exports(tmp_path, Between(4, 5, batch_first=True), (Tensor(x[:2]), Tensor(lengths[:2])), (x, lengths))
+
+
+def test_padding_with_zeros_becomes_part_of_the_convolution(tmp_path):
+    class Same(nn.Module):
+        def __init__(self):
+            self.conv = nn.Conv2d(3, 4, 4, padding=(0, 1))
+
+        def forward(self, x):
+            return self.conv(F.pad(x, (1, 2, 0, 3))), self.conv(F.pad(x, (1, 2, 0, 3), value=1.0))
+
+    assert_exports(tmp_path, Same(), Tensor(numbers(2, 3, 6, 5)), Tensor(numbers(3, 3, 6, 5)))
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert sorted(kinds) == ["Conv", "Conv", "Pad"]
 
 
 def test_no_layer_is_left_out():

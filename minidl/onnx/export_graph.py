@@ -52,6 +52,7 @@ class Graph:
         self.result_shape: tuple = ()
         self.result_dtype: np.dtype = np.dtype(np.float32)
         self.names: set[str] = set()
+        self.padded: dict[str, tuple[Value, list]] = {}  # result of a Pad with zeros -> its input, and widths by axis
         self.size = 0  # bytes of initialisers
         self._added: dict[Any, str] = {}  # what is in the graph already, and its name
         self._kept: list[Any] = []  # arrays whose id is a key of `_added`

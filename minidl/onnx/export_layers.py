@@ -71,6 +71,10 @@ def _convolve(g: Graph, x: Value, weight: Value, bias: Value | None, stride: Any
         pads = [before for before, _ in edges] + [after for _, after in edges]
     else:
         pads = [*integers("conv", "padding", 0 if padding == "valid" else padding, dims)] * 2
+    source, widths = g.padded.get(x.name, (x, []))
+    if widths and len(widths) == dims:  # a convolution of ONNX pads each end as it likes
+        x = source
+        pads = [pad + width for pad, width in zip(pads, [pair[0] for pair in widths] + [pair[1] for pair in widths])]
     x, single = images(g, x, dims)
     y = g.node("Conv", [x, weight, bias], kernel_shape=kernel, strides=integers("conv", "stride", stride, dims, 1),
                pads=pads, dilations=dilations, group=groups, shape=(0,) * (dims + 2))

@@ -18,6 +18,7 @@ import numpy as np
 from minidl.onnx.export_trace import Call, ExportError, Fixed, Opaque, Ref, Trace, Weight
 
 Names = tuple[str, ...]
+MOST_LISTED = 8  # numbers in an array that may be a shape
 
 
 class Size(NamedTuple):
@@ -43,6 +44,14 @@ class Counting(NamedTuple):
 
     first: int
     length: Size
+    dtype: np.dtype
+
+
+class Listed(NamedTuple):
+    """A small array of integers, some of which depend on dynamic axes, such as a shape; in C order."""
+
+    numbers: tuple
+    shape: tuple[int, ...]
     dtype: np.dtype
 
 
@@ -154,6 +163,10 @@ def _array(where: str, key: str, arrays: Sequence[Any], sizes: Sizes) -> Any:
     if all(array.shape == first.shape and array.dtype == first.dtype for array in arrays):
         if all(array is first or np.array_equal(array, first, equal_nan=first.dtype.kind == "f") for array in arrays):
             return Fixed(first)
+        if first.dtype.kind == "i" and first.size <= MOST_LISTED:
+            numbers = [sizes.number([int(n) for n in found]) for found in zip(*[array.flat for array in arrays])]
+            if None not in numbers:
+                return Listed(tuple(numbers), first.shape, first.dtype)
     elif len({array.ndim for array in arrays}) == 1 and first.size:
         shape = merge_shapes([array.shape for array in arrays], sizes)
         value = first.flat[0]

@@ -10,6 +10,7 @@ Read `export_symbols.py` next, which compares several runs.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -22,7 +23,6 @@ from minidl.nn.module import Module
 from minidl.nn.utils.rnn import PackedSequence
 from minidl.tensor import Tensor
 
-RECURRENT = {nn.RNN: nn.RNN.forward, nn.LSTM: nn.LSTM.forward, nn.GRU: nn.GRU.forward}
 REDUCTIONS = {"add": "sum", "logical_and": "all", "logical_or": "any", "maximum": "max", "minimum": "min"}
 RECORDED = (np.all, np.any, np.argmax, np.argmin, np.where)
 USUAL = {"where": True, "initial": np._NoValue}  # options of NumPy's reductions that say nothing
@@ -145,6 +145,7 @@ class Recorder:
         self.shapes: list[tuple[int, ...]] = []
         self.dtypes: list[np.dtype] = []
         self.path: list[str] = [""]
+        self.places: dict[tuple, tuple[int, weakref.ref]] = {}  # by place in memory: number, and the array if alive
         state = [*model.named_parameters(), *model.named_buffers(), *model.state_dict().items()]
         self.weights = {id(tensor.array): Weight(name) for name, tensor in reversed(state)}
         self.kept = [tensor.array for _, tensor in state]
@@ -155,6 +156,7 @@ class Recorder:
         traced = array.view(Traced)
         traced.flags.writeable = False
         traced.number, traced.plain, traced.recorder = len(self.shapes), array, self
+        self.places[_place(array)] = traced.number, weakref.ref(array)
         self.shapes.append(array.shape)
         self.dtypes.append(array.dtype)
         return traced
@@ -199,7 +201,10 @@ class Recorder:
                                   "value would be frozen into the file; use the operations of minidl for it")
             return Ref(value.number)
         if isinstance(value, np.ndarray):
-            return self.weights.get(id(value)) or Fixed(value)
+            if id(value) in self.weights:
+                return self.weights[id(value)]
+            number, alive = self.places.get(_place(value), (0, None))  # np.asarray makes a traced array a plain one
+            return Fixed(value) if alive is None or alive() is None else Ref(number)
         return Opaque(value) if isinstance(value, Module) else value
 
     def run(self, operation: Callable, args: Any, options: dict[str, Any]) -> Tensor:
@@ -221,6 +226,11 @@ class Recorder:
         arguments = {"module": module, **bound.arguments}
         output, *ends = map(Tensor, self.add("nn.recurrent", arguments, [x.array for x in (y, *states)]))
         return output, tuple(ends) if isinstance(last, tuple) else ends[0]
+
+
+def _place(array: np.ndarray) -> tuple:
+    """Where in memory the elements of an array lie, and how they are read."""
+    return array.ctypes.data, array.shape, array.strides, array.dtype
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -248,7 +258,11 @@ def handed_to(recorder: Recorder | None) -> Iterator[None]:
 @contextmanager
 def watched(model: Module, recorder: Recorder) -> Iterator[None]:
     """Let the recorder know which module is at work, in this thread; the model is what it was afterwards."""
-    modules = list(model.named_modules())
+    changed: list[tuple[Module, str, Any]] = []
+
+    def replace(module: Module, name: str, function: Callable) -> None:
+        changed.append((module, name, vars(module).get(name)))
+        vars(module)[name] = function
 
     def follow(path: str, module: Module, forward: Callable) -> Callable:
         def run(*args: Any, **options: Any) -> Any:
@@ -256,25 +270,34 @@ def watched(model: Module, recorder: Recorder) -> Iterator[None]:
                 return forward(*args, **options)
             recorder.path.append(path)
             try:
-                whole = RECURRENT.get(type(module)) is type(module).forward and args and isinstance(args[0], Tensor)
-                if whole and not isinstance(args[0], PackedSequence):
-                    return recorder.recurrent(module, forward, args, options)
                 return forward(*args, **options)
             finally:
                 recorder.path.pop()
         return run
 
-    own = {module: vars(module).get("forward") for _, module in modules}
+    def whole(module: Module, function: Callable) -> Callable:
+        def run(*args: Any, **options: Any) -> Any:
+            packed = any(isinstance(value, PackedSequence) for value in (*args, *options.values()))
+            if recording.deferring is not recorder or packed:
+                return function(*args, **options)
+            return recorder.recurrent(module, function, args, options)
+        return run
+
     try:
-        for path, module in modules:
-            vars(module)["forward"] = follow(path, module, module.forward)
+        for path, module in model.named_modules():
+            forward = module.forward
+            if isinstance(module, (nn.RNN, nn.LSTM, nn.GRU)):
+                if type(module).forward is nn.RNN.forward:
+                    forward = whole(module, forward)
+                else:  # a class derived from it may do what it likes before and after
+                    replace(module, "_forward_padded", whole(module, module._forward_padded))
+            replace(module, "forward", follow(path, module, forward))
         yield
     finally:
-        for module, forward in own.items():
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                vars(module)["forward"] = forward
+        for module, name, before in reversed(changed):
+            vars(module).pop(name)
+            if before is not None:
+                vars(module)[name] = before
 
 
 class Trace(NamedTuple):
@@ -284,7 +307,6 @@ class Trace(NamedTuple):
     shapes: list[tuple[int, ...]]
     dtypes: list[np.dtype]
     outputs: list[tuple[str, Any]]
-    values: list[Any]
 
 
 def trace(model: Module, args: tuple, options: dict[str, Any]) -> Trace:
@@ -303,7 +325,7 @@ def trace(model: Module, args: tuple, options: dict[str, Any]) -> Trace:
     if not named:
         raise ExportError(f"the model returned {type(result).__name__}, in which there is no tensor")
     leafs = [(name, recorder.leaf(tensor, "the model", name)) for name, tensor in named]
-    return Trace(recorder.calls, recorder.shapes, recorder.dtypes, leafs, [plain(tensor.array) for _, tensor in named])
+    return Trace(recorder.calls, recorder.shapes, recorder.dtypes, leafs)
 
 
 def outputs(result: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -144,6 +144,8 @@ def _adaptive(g: Graph, x: Value, output_size: Any, dims: int, kind: str) -> Val
         return alone(g, g.node(f"Global{kind}Pool", [x], shape=x.shape), single)
     sizes = g.fixed(x.shape[2:], "for adaptive pooling to more than one element the size of an image")
     targets = [size if wanted is None else wanted for wanted, size in zip(asked, sizes)]
+    if targets == sizes:
+        return alone(g, x, single)
     if all(size % target == 0 for size, target in zip(sizes, targets)):
         steps = [size // target for size, target in zip(sizes, targets)]
         y = g.node(f"{kind}Pool", [x], kernel_shape=steps, strides=steps, shape=x.shape)
@@ -236,5 +238,9 @@ def pad(g: Graph, x: Value, pad: Any, mode: str, value: float | None) -> Value:
         return x
     widths = g.lengths([before for before, _ in pairs] + [after for _, after in pairs])
     if mode == "constant":
-        return g.node("Pad", [x, widths, np.array(0 if value is None else value, x.dtype)])
+        y = g.node("Pad", [x, widths, np.array(0 if value is None else value, x.dtype)])
+        if not value and all(pair == (0, 0) for pair in pairs[:2]) and all(
+                isinstance(width, int) and width >= 0 for pair in pairs for width in pair):
+            g.padded[y.name] = x, pairs[2:]
+        return y
     return g.node("Pad", [x, widths], mode={"replicate": "edge"}.get(mode, mode))

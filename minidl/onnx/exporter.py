@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from minidl.onnx import (  # noqa: F401  (each file enters its emitters into the
     export_windows,
 )
 from minidl.onnx.export_graph import Graph, Value, element_type
-from minidl.onnx.export_symbols import Counting, Filled, Merged, Size, Sizes, Unknown, merge
+from minidl.onnx.export_symbols import Counting, Filled, Listed, Merged, Size, Sizes, Unknown, merge
 from minidl.onnx.export_table import EMITTERS, REFUSED
 from minidl.onnx.export_trace import Call, ExportError, Fixed, Ref, Weight, trace
 from minidl.tensor import Tensor
@@ -199,6 +200,10 @@ class _Writer:
         if isinstance(leaf, Filled):
             filled = self.graph.expand(self.graph.scalar(leaf.value, leaf.dtype), leaf.shape)
             return Value(filled.name, leaf.shape, leaf.dtype)
+        if isinstance(leaf, Listed):
+            listed = self.graph.lengths(leaf.numbers)
+            listed.shape = (len(leaf.numbers),)
+            return self.graph.cast(self.graph.reshape(listed, leaf.shape), leaf.dtype)
         if isinstance(leaf, Counting):
             ends = [self.graph.scalar(leaf.first, np.int64),
                     self.graph.operand(_more(leaf.length, leaf.first), np.int64), self.graph.scalar(1, np.int64)]
@@ -273,7 +278,7 @@ def _model(model: Module, merged: Merged, inputs: Mapping[str, np.ndarray], axes
     given = [helper.make_tensor_value_info(name, element_type(array.dtype), [
         axes.get(name, {}).get(axis, length) for axis, length in enumerate(array.shape)]) for name, array in
         inputs.items()]
-    _tidy(graph)
+    _tidy(graph, results)
     proto = helper.make_model(
         helper.make_graph(graph.nodes, type(model).__name__, given, results, graph.initializers),
         opset_imports=[helper.make_opsetid("", opset)], producer_name="minidl", producer_version=minidl.__version__,
@@ -299,17 +304,28 @@ def _label(size: Any) -> Any:
     return None if isinstance(size, Unknown) else str(size) if isinstance(size, Size) else int(size)
 
 
-def _tidy(graph: Graph) -> None:
-    """Let the node that makes an output carry its name, instead of an Identity behind it, where nothing else reads it.
+def _tidy(graph: Graph, results: Sequence[Any]) -> None:
+    """Leave out nodes that nothing reads, and let the node that makes an output carry its name, instead of an Identity
+    behind it, where nothing else reads it.
     """
+    needed = {result.name for result in results}
+    kept = []
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    graph.nodes = kept[::-1]
+    graph.initializers = [tensor for tensor in graph.initializers if tensor.name in needed]
     makers = {result: node for node in graph.nodes for result in node.output}
-    readers = [name for node in graph.nodes for name in node.input]
-    for node in [node for node in graph.nodes if node.op_type == "Identity"]:
-        source = node.input[0]
-        if source in makers and readers.count(source) == 1:
+    readers = Counter(name for node in graph.nodes for name in node.input)
+    passed = set()
+    for node in graph.nodes:
+        source = node.input[0] if node.op_type == "Identity" else ""
+        if source in makers and readers[source] == 1:
             outputs = makers[source].output
             outputs[list(outputs).index(source)] = node.output[0]
-            graph.nodes.remove(node)
+            passed.add(node.name)
+    graph.nodes = [node for node in graph.nodes if node.name not in passed]
 
 
 def _metadata(model: Module) -> dict[str, str]:
