@@ -16,8 +16,8 @@ from minidl.data import cifar10, fashion_mnist, mnist
 from minidl.errors import DataNotFoundError
 from minidl.models import create_model, mnist_cnn
 from minidl.train import Trainer, accuracy
-from minidl.transfer.picture import draw_scores
-from minidl.transfer.ranks import kendall, spearman
+from minidl.transfer.selection.picture import draw_scores
+from minidl.transfer.selection.ranks import kendall, spearman
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--quick", action="store_true", help="fewer images, candidates and epochs")

@@ -8,9 +8,9 @@ import pytest
 
 import minidl
 from minidl import nn
+from minidl.formats.kerasconfig import Network, flattened_channels
 from minidl.models import create_model
 from minidl.transfer import LoadError, load, load_keras, load_tensors, rename_keras_by_order, save_tensors
-from minidl.transfer.kerasconfig import Network, flattened_channels
 from minidl.transfer.structure import build, structure
 
 GOLDEN = np.load(Path(__file__).with_name("golden") / "keras_files.npz")

@@ -17,7 +17,8 @@ from minidl import nn, optim, transfer
 from minidl.errors import FileFormatError
 from minidl.models import bert_from_pretrained, create_model
 from minidl.train import Trainer
-from minidl.transfer import FrozenChanged, Ledger, ledger, ledger_rows
+from minidl.transfer import FrozenChanged, Ledger, ledger
+from minidl.transfer.ledger import rows as ledger_rows
 
 Y = np.array([0, 1, 2, 0, 1])
 
@@ -368,7 +369,7 @@ def test_whatever_the_order_of_verbs_frozen_tensors_stand_still(steps):
 
 
 def test_old_events_are_given_up_for_memory_and_the_claims_are_kept(monkeypatch):
-    monkeypatch.setattr(sys.modules["minidl.transfer.ledger"], "MOST_ROWS", 40)
+    monkeypatch.setattr(sys.modules["minidl.transfer.ledger.ledger"], "MOST_ROWS", 40)
     model = transfer.freeze(deep_network(), "body")
     for _ in range(8):
         fit(model, epochs=1)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from minidl import ShapeError
 from minidl.tensor import Tensor
 from minidl.transfer import h_score, leep, linear_probe, logistic_regression, logme, nce
-from minidl.transfer.linear_probe import deal
-from minidl.transfer.ranks import kendall, spearman
+from minidl.transfer.selection.linear_probe import deal
+from minidl.transfer.selection.ranks import kendall, spearman
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "scores.npz")
 TABLES = ["tall", "wide", "duplicated", "noise"]

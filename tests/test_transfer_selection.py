@@ -25,7 +25,7 @@ from minidl.transfer import (
     rehead,
     which_model,
 )
-from minidl.transfer.cuts import cells, find_cuts, pooled, run_once
+from minidl.transfer.selection.cuts import cells, find_cuts, pooled, run_once
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(60) % 3

@@ -3,7 +3,7 @@
 A pickle is a program for a small stack machine, and Python's own reader lets that program call any function. The
 machine here carries out only the steps that put together dicts, lists, tuples, texts and numbers, and calls nothing:
 what a name, a call or a persistent id in the pickle stands for is decided by a subclass, which admits a few of its
-own. `pickles.py` has the one for CIFAR-10's batches, `minidl/transfer/torchfile.py` the one for PyTorch's files.
+own. `pickles.py` has the one for CIFAR-10's batches, `minidl/formats/torchfile.py` the one for PyTorch's files.
 """
 
 from __future__ import annotations

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import FileFormatError
+from minidl.formats.tensorfile import parse_json
+from minidl.formats.tensors import load_tensors
 from minidl.models.bert import BertModel, initialise
 from minidl.nn import init
-from minidl.transfer.formats import load_tensors
 from minidl.transfer.ledger import ledger_of
-from minidl.transfer.ledger_load import rows_of_load
+from minidl.transfer.ledger.load import rows_of_load
 from minidl.transfer.matching import LoadError, Matched, match, rename_all
-from minidl.transfer.tensorfile import parse_json
 
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
          "max_position_embeddings", "type_vocab_size")

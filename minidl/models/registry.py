@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import did_you_mean
+from minidl.formats.tensors import is_keras, read
 from minidl.models import weights
 from minidl.nn import init
 from minidl.nn.module import Module
 from minidl.transfer.files import fill
-from minidl.transfer.formats import is_keras, read
 from minidl.transfer.head import head_path, rehead
 from minidl.transfer.matching import COUNTER, rename_all, rename_by_order
 

@@ -18,6 +18,7 @@ import numpy as np
 
 import minidl
 from minidl.errors import did_you_mean
+from minidl.formats.atomic import write_bytes
 from minidl.nn.module import Module
 from minidl.onnx import (  # noqa: F401  (each file enters its emitters into the table)
     export_attention,
@@ -33,7 +34,6 @@ from minidl.onnx.export_symbols import Counting, Filled, Listed, Merged, Size, S
 from minidl.onnx.export_table import EMITTERS, REFUSED
 from minidl.onnx.export_trace import Call, ExportError, Fixed, Ref, Weight, trace
 from minidl.tensor import Tensor
-from minidl.transfer.atomic import write_bytes
 from minidl.transfer.structure import structure
 
 OPSETS = range(17, 22)

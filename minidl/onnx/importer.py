@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.errors import FileFormatError
+from minidl.formats.archive import default_limit
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.onnx import layers, older, recurrent
@@ -24,7 +25,6 @@ from minidl.onnx.operators import OPERATORS, check
 from minidl.onnx.reader import Network, Node, read
 from minidl.onnx.tensors import DTYPES
 from minidl.transfer import files
-from minidl.transfer.archive import default_limit
 
 SHOWN, MOST_IN_GROUP = 6, 32
 

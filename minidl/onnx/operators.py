@@ -98,7 +98,7 @@ def _unary(name: str, smooth: Callable, other: Callable | None = None) -> None:
     def function(x: Any) -> Any:
         if is_float(x) or other is None:
             return smooth(x)
-        return Tensor(np.asarray(other(x.array), x.dtype))
+        return Tensor(np.asanyarray(other(x.array), x.dtype))
 
     operator(name)(function)
 
@@ -137,7 +137,7 @@ def _binary(name: str, smooth: Callable, other: Callable) -> None:
     def function(x: Any, y: Any) -> Any:
         if is_float(x, y):
             return smooth(x, y)
-        return Tensor(np.asarray(other(x.array, y.array)))
+        return Tensor(np.asanyarray(other(x.array, y.array)))
 
     operator(name)(function)
 

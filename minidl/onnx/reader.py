@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minidl.errors import FileFormatError
+from minidl.formats import tensorfile
 from minidl.onnx import schema
 from minidl.onnx.tensors import Beside, to_array
 from minidl.onnx.wire import parse
-from minidl.transfer import tensorfile
 
 OPSETS = range(7, 29)  # 28 is that of onnx 1.23
 MOST_NODES, LONGEST_NAME = 20_000, 2000

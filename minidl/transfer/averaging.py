@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.errors import nearest
+from minidl.formats.tensors import load_tensors
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array, no_grad
 from minidl.transfer.features import _batches
-from minidl.transfer.formats import load_tensors
 from minidl.transfer.lora_layers import Adapted
-from minidl.transfer.patterns import nearest
 
 Source = Module | Mapping[str, Any] | str | os.PathLike
 BLOCK = 2**15  # numbers that are worked on at a time, so that they stay in the cache

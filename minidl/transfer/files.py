@@ -2,7 +2,7 @@
 
 `save` writes such a file, `load` makes the model again, or fills one that is there, also from files of other kinds. The
 safetensors library and PyTorch read the same file (`safetensors.torch.load_file`); what minidl adds stands as text in
-its metadata, under the names in `FIELDS`. `formats.py` says how files are read, `matching.py` what strict means.
+its metadata, under the names in `FIELDS`. `minidl/formats` says how files are read, `matching.py` what strict means.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ import numpy as np
 
 import minidl
 from minidl.errors import FileFormatError
+from minidl.formats.tensorfile import load_metadata, parse_json
+from minidl.formats.tensors import is_keras, read, save_tensors
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
-from minidl.transfer.formats import is_keras, read, save_tensors
 from minidl.transfer.head import head_path
 from minidl.transfer.kerasload import load_keras
 from minidl.transfer.ledger import ledger_of
-from minidl.transfer.ledger_load import rows_of_load
-from minidl.transfer.ledger_rows import observe
+from minidl.transfer.ledger.load import rows_of_load
+from minidl.transfer.ledger.rows import observe
 from minidl.transfer.matching import LoadError, match, rename_all
 from minidl.transfer.patterns import every_module
 from minidl.transfer.preprocess import preprocess
@@ -37,7 +38,6 @@ from minidl.transfer.probe import FAILURES, check_bytes, make, replay
 from minidl.transfer.probe_guard import TooMuch
 from minidl.transfer.probe_text import parse
 from minidl.transfer.structure import LONGEST_TEXT, build, structure
-from minidl.transfer.tensorfile import load_metadata, parse_json
 from minidl.transfer.untrained import untrained, watch
 
 FORMAT = 1

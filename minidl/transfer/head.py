@@ -16,7 +16,7 @@ from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.freeze import release_containers
 from minidl.transfer.ledger import ledger_of
-from minidl.transfer.ledger_rows import observe
+from minidl.transfer.ledger.rows import observe
 from minidl.transfer.untrained import watch
 
 HEAD_NAMES = ("fc", "classifier", "head", "heads", "linear")  # what the head is called in the models of the field

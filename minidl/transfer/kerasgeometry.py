@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from minidl import nn
+from minidl.formats.kerasconfig import Layer
+from minidl.formats.kerasfile import KerasFile
 from minidl.nn.module import Module
-from minidl.transfer.kerasconfig import Layer
-from minidl.transfer.kerasfile import KerasFile
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)

@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 
 from minidl import nn
-from minidl.errors import FileFormatError
+from minidl.errors import FileFormatError, nearest
+from minidl.formats import archive, kerasfile
+from minidl.formats.kerasconfig import Layer, flattened_channels
+from minidl.formats.kerasfile import KerasFile, Weights
+from minidl.formats.kerasweights import CELLS, Arrays, Untranslatable, depthwise, translate, unflattened
+from minidl.formats.tensorfile import opened
 from minidl.nn.module import Module
-from minidl.transfer import archive, kerasfile
-from minidl.transfer.kerasconfig import Layer, flattened_channels
-from minidl.transfer.kerasfile import KerasFile, Weights
 from minidl.transfer.kerasgeometry import differences, flattened_by_model
-from minidl.transfer.kerasweights import CELLS, Arrays, Untranslatable, depthwise, translate, unflattened
 from minidl.transfer.matching import SHOWN, LoadError, rename_all
-from minidl.transfer.patterns import nearest
-from minidl.transfer.tensorfile import opened
 
 CLASSES: dict[str, tuple[type[Module], ...]] = {  # what a layer may become
     "dense": (nn.Linear,), "embedding": (nn.Embedding,), "p_re_lu": (nn.PReLU,),

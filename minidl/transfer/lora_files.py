@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.errors import FileFormatError
+from minidl.errors import FileFormatError, nearest
+from minidl.formats.tensorfile import parse_json
+from minidl.formats.tensors import read, save_tensors
 from minidl.nn import init
 from minidl.nn.module import Module
-from minidl.transfer.formats import read, save_tensors
 from minidl.transfer.lora import adapters, attach, train_only
 from minidl.transfer.lora_layers import ADAPTED, Adapted, LoRAMultiheadAttention
 from minidl.transfer.matching import SHOWN, LoadError, rename_all
-from minidl.transfer.patterns import every_module, nearest
+from minidl.transfer.patterns import every_module
 from minidl.transfer.structure import LONGEST_TEXT
-from minidl.transfer.tensorfile import parse_json
 
 FIELD = "minidl.lora"  # in the file's metadata
 PEFT_PREFIX, PEFT_CONFIG = "base_model.model.", "adapter_config.json"

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidl.errors import nearest
 from minidl.nn.module import Module
-from minidl.transfer.patterns import matching, nearest, nothing_matches
+from minidl.transfer.patterns import matching, nothing_matches
 
 COUNTER = "num_batches_tracked"  # of BatchNorm
 SHOWN = 20  # problems in an error's message; all are in its attribute `problems`

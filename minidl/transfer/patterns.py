@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from itertools import islice
 
-from minidl.errors import did_you_mean
+from minidl.errors import nearest
 from minidl.nn.module import Module
 
 
@@ -23,11 +22,6 @@ def nothing_matches(pattern: str, names: Iterable[str], what: str) -> str:
     names = [name for name in names if name]
     some = ", ".join(name[:100] for name in names[:8]) + ("…" if len(names) > 8 else "")
     return f"{what}: the pattern '{pattern}' matches nothing{nearest(pattern, names) or f'; there are {some}'}"
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`did_you_mean` in bounded time, whatever a file says its tensors are called."""
-    return did_you_mean(name[:100], islice((other for other in names if len(other) <= 100), 2000))
 
 
 def every_module(module: Module, path: str = "") -> Iterator[tuple[str, Module]]:

@@ -19,7 +19,7 @@ from minidl import nn
 from minidl.errors import FileFormatError
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, no_grad
-from minidl.transfer.ledger_rows import sha256
+from minidl.transfer.ledger.rows import sha256
 from minidl.transfer.matching import COUNTER, LoadError
 from minidl.transfer.probe_guard import Guard, TooMuch
 from minidl.transfer.probe_text import MOST_LAYERS, Input, Output, Probe, sample

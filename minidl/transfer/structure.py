@@ -19,9 +19,9 @@ import numpy as np
 
 from minidl import nn
 from minidl.errors import FileFormatError, did_you_mean
+from minidl.formats.tensorfile import parse_json
 from minidl.nn.module import Module, allowance
 from minidl.transfer import arguments
-from minidl.transfer.tensorfile import parse_json
 
 LIMIT = 2**31  # bytes of parameters that `build` makes unless it is given another limit
 LONGEST_TEXT = 4 * 2**20  # of an architecture's JSON; that of ResNet-152 has a fiftieth of this

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl.errors import nearest
 from minidl.transfer.averaging import Source, arrays_of, filled, require_alike
-from minidl.transfer.patterns import matching, nearest, nothing_matches
+from minidl.transfer.patterns import matching, nothing_matches
 
 
 class TaskVector:

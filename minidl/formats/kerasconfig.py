@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minidl.errors import FileFormatError
-from minidl.transfer.tensorfile import parse_json
+from minidl.formats.tensorfile import parse_json
 
 NETWORKS = ("Sequential", "Functional", "Model")  # configurations that hold layers
 DEEPEST = 32  # networks inside of networks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from minidl.transfer.ledger_rows import Reference, Seen
+from minidl.transfer.ledger.rows import Reference, Seen
 
 SHOWN = 10  # changed tensors in the text; all are in `changed`
 

@@ -16,10 +16,9 @@ import numpy as np
 
 from minidl.data.files import read_exactly
 from minidl.data.unpickle import Machine
-from minidl.errors import FileFormatError
-from minidl.transfer.archive import entries, require_within, unpacking
-from minidl.transfer.patterns import nearest
-from minidl.transfer.torchpickle import BFLOAT16, DTYPES, Checkpoint, Described, Storage, itemsize
+from minidl.errors import FileFormatError, nearest
+from minidl.formats.archive import entries, require_within, unpacking
+from minidl.formats.torchpickle import BFLOAT16, DTYPES, Checkpoint, Described, Storage, itemsize
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 STATE_DICTS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minidl.nn.module import Module
-from minidl.transfer.ledger_rows import Row, named_tensors
+from minidl.transfer.ledger.rows import Row, named_tensors
 from minidl.transfer.matching import Matched
 from minidl.transfer.patterns import matching
 

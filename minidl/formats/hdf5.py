@@ -18,8 +18,8 @@ import numpy as np
 
 from minidl.data.files import read_exactly
 from minidl.errors import FileFormatError
-from minidl.transfer import hdf5_parts as parts
-from minidl.transfer.hdf5_parts import UNDEFINED, Attribute, Cursor, Layout, Type
+from minidl.formats import hdf5_parts as parts
+from minidl.formats.hdf5_parts import UNDEFINED, Attribute, Cursor, Layout, Type
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEEPEST = 64  # groups inside of each other; Keras' networks inside of networks need a few for each

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minidl.errors import FileFormatError
+from minidl.formats import atomic
 from minidl.tensor import as_array
-from minidl.transfer import atomic
 
 HEADER_LIMIT = 100 * 2**20  # bytes, the safetensors library's own limit
 DTYPES = {

@@ -2,8 +2,8 @@
 
 `load`, `rehead`, `freeze`, `unfreeze` and `Trainer.fit` write into it by themselves; a training loop of one's own
 stands in `with transfer.ledger(model).training(optimizer): …`. Every event hashes every tensor, a training before and
-after, so that "0 bytes changed" is computed and never assumed. Rows are in `ledger_rows.py`, how they are shown in
-`ledger_table.py`, files in `ledger_file.py`.
+after, so that "0 bytes changed" is computed and never assumed. Rows are in `rows.py`, how they are shown in
+`table.py`, files in `file.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from minidl.nn.module import Module
-from minidl.transfer import ledger_file, ledger_table
-from minidl.transfer.ledger_rows import FROZEN_CHANGED, Event, Reference, Row, Seen, named_tensors, observe
-from minidl.transfer.ledger_verify import Verification, compare
+from minidl.transfer.ledger import file as ledger_file
+from minidl.transfer.ledger import table as ledger_table
+from minidl.transfer.ledger.rows import FROZEN_CHANGED, Event, Reference, Row, Seen, named_tensors, observe
+from minidl.transfer.ledger.verify import Verification, compare
 from minidl.transfer.patterns import every_module
 
 ATTRIBUTE = "_transfer_ledger"  # where a model keeps it
@@ -29,7 +30,7 @@ class Ledger:
     """What happened to the tensors of one model; `transfer.ledger(model)` returns it.
 
     `print(ledger)` shows the events and what became of the tensors, grouped by module; `ledger.table()` has a line for
-    each. `events` holds everything (`ledger_rows.py`), `dropped` counts events that were given up for memory.
+    each. `events` holds everything (`rows.py`), `dropped` counts events that were given up for memory.
     It holds hashes, not values: small, and copied along with the model.
     """
 

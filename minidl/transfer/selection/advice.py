@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minidl.transfer.linear_probe import Probe
+from minidl.transfer.selection.linear_probe import Probe
 
 FEW = 50  # labels a class below which training a whole network on them gains little over a head on its features
 MANY = 100  # labels a class from which a fresh network of the same structure can be trained

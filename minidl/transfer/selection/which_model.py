@@ -19,15 +19,15 @@ import numpy as np
 
 from minidl.data.images import ImageDataset
 from minidl.errors import ShapeError, did_you_mean
+from minidl.formats.atomic import atomic_write
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
-from minidl.transfer.advice import Advice, advise
-from minidl.transfer.atomic import atomic_write
-from minidl.transfer.cuts import Trace, cells, find_cuts, pooled, run_once
 from minidl.transfer.features import compute_features, features
-from minidl.transfer.linear_probe import Probe, linear_probe
 from minidl.transfer.preprocess import preprocess
-from minidl.transfer.scores import class_numbers, h_score, leep, logme, nce
+from minidl.transfer.selection.advice import Advice, advise
+from minidl.transfer.selection.cuts import Trace, cells, find_cuts, pooled, run_once
+from minidl.transfer.selection.linear_probe import Probe, linear_probe
+from minidl.transfer.selection.scores import class_numbers, h_score, leep, logme, nce
 from minidl.transfer.untrained import untrained
 
 BY = ("probe", "logme", "h_score")
@@ -113,7 +113,7 @@ class Selection:
 
     def draw(self, path: str | os.PathLike) -> None:
         """Draw the probe's accuracy and LogME along each candidate's cuts as PNG; needs matplotlib (`minidl[plot]`)."""
-        from minidl.transfer.picture import draw_selection
+        from minidl.transfer.selection.picture import draw_selection
 
         draw_selection(self, path)
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.transfer import archive, kerasfile, tensorfile, torchfile
+from minidl.formats import archive, kerasfile, tensorfile, torchfile
 
 TORCH = (".pt", ".pth", ".th", ".bin", ".ckpt", ".tar")
 KERAS = (".h5", ".hdf5", ".keras")

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.transfer import archive
-from minidl.transfer.hdf5 import SIGNATURE, Dataset, File, Group
-from minidl.transfer.kerasconfig import Layer, Network, snake
+from minidl.formats import archive
+from minidl.formats.hdf5 import SIGNATURE, Dataset, File, Group
+from minidl.formats.kerasconfig import Layer, Network, snake
 
 ARCHIVE = {"config.json", "metadata.json", "model.weights.h5"}
 WEIGHTS = "model.weights.h5"

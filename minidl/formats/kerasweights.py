@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from minidl.transfer.kerasconfig import Layer
-from minidl.transfer.kerasfile import VARIABLES, Weights
+from minidl.formats.kerasconfig import Layer
+from minidl.formats.kerasfile import VARIABLES, Weights
 
 Arrays = dict[str, np.ndarray]
 CELLS = {"lstm": 4, "gru": 3, "simple_rnn": 1}  # how many gates a cell has

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl.transfer.scores import class_numbers, feature_matrix
+from minidl.transfer.selection.scores import class_numbers, feature_matrix
 
 STEPS = 40  # that L-BFGS usually takes: whether fewer coordinates are worth their decomposition
 MEMORY = 10  # steps from which L-BFGS guesses the curvature

@@ -16,7 +16,7 @@ import numpy as np
 from minidl.errors import FileFormatError
 
 if TYPE_CHECKING:
-    from minidl.transfer.hdf5 import File
+    from minidl.formats.hdf5 import File
 
 UNDEFINED = 2**64 - 1  # an address that leads nowhere
 LARGEST = 2**62

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.transfer import atomic
-from minidl.transfer.ledger_rows import Event, Reference, Row
-from minidl.transfer.tensorfile import opened, parse_json
+from minidl.formats import atomic
+from minidl.formats.tensorfile import opened, parse_json
+from minidl.transfer.ledger.rows import Event, Reference, Row
 
 FORMAT = "minidl.ledger 1"
 LARGEST = 256 * 2**20  # bytes of a file that is read

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.transfer.atomic import atomic_write
-from minidl.transfer.ranks import spearman
+from minidl.formats.atomic import atomic_write
+from minidl.transfer.selection.ranks import spearman
 
 
 def draw_selection(selection: Any, path: str | os.PathLike) -> None:

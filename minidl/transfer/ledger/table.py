@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minidl.transfer.ledger_rows import Event, Row
+from minidl.transfer.ledger.rows import Event, Row
 
 LONGEST_STORY = 5  # of the statuses of a tensor, the last that are shown
 
