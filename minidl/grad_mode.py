@@ -1,4 +1,8 @@
-"""Whether operations are recorded: on by default, switched off and on by thread. Used by `tensor.py`."""
+"""Whether operations are recorded: on by default, switched off and on by thread. Used by `tensor.py`.
+
+`recording.deferring` is None except while a network runs through `minidl.transfer.FrozenPrefix`: then every operation
+is handed to this object, which need not compute it now.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 
 class _Recording(threading.local):
     enabled = True
+    deferring: Any = None
 
 
 recording = _Recording()

@@ -344,6 +344,8 @@ def differentiable(function: Callable) -> Callable:
             args, options = _sort_keywords(name, names, takes_dim, args, options)
         if not variadic and len(args) > len(names):
             _refuse_gradients(name, args[len(names):])
+        if recording.deferring is not None:
+            return recording.deferring.run(operation, args, options)
         arrays = [x.array if isinstance(x, Tensor) else x.item() if isinstance(x, np.generic) else x for x in args]
         try:
             output, vjps = function(*arrays, **options)
