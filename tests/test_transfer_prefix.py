@@ -90,8 +90,7 @@ class Sentence(nn.Module):
 
 
 def words():
-    model = RecurrentClassifier(20, CLASSES, 6, 5)
-    return freeze(model, "embedding")
+    return freeze(RecurrentClassifier(20, CLASSES, 6, 5), "embedding", "recurrent")
 
 
 def sequences(padded):
@@ -103,10 +102,11 @@ def sequences(padded):
 
 IDS, LENGTHS = sequences(padded=True)
 TEXTS = (IDS, (np.arange(7) < LENGTHS[:, None]).astype(np.int64), LABELS)
+TEXTS_AND_LENGTHS = (IDS, LENGTHS, LABELS)
 NETWORKS = {
     "plain": (plain, (IMAGES, LABELS)), "skip": (Skip, (IMAGES, LABELS)), "tied": (Tied, (IMAGES, LABELS)),
     "branching": (Branching, (IMAGES, LABELS)), "residual": (residual, (IMAGES, LABELS)),
-    "bert": (Sentence, TEXTS), "recurrent": (words, (IDS, LENGTHS, LABELS)),
+    "bert": (Sentence, TEXTS), "recurrent": (words, TEXTS_AND_LENGTHS),
 }
 
 
@@ -142,6 +142,18 @@ def assert_same(build, data, cache="auto", served=True, **options):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_is_the_same_to_the_last_bit_and_starts_behind_the_frozen_part(name):
     assert_same(*NETWORKS[name])
+
+
+def test_word_vectors_alone_are_not_worth_keeping():
+    trainer = assert_same(lambda: freeze(RecurrentClassifier(20, CLASSES, 6, 5), "embedding"), TEXTS_AND_LENGTHS,
+                          served=False)
+    assert not trainer.prefix.kept and not trainer.prefix.why_not
+
+
+def test_nothing_is_kept_before_a_frozen_layer_that_comes_last():
+    trainer = assert_same(lambda: freeze(nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.Linear(6, CLASSES)), "2"),
+                          (IMAGES, LABELS), served=False)
+    assert not trainer.prefix.kept and not trainer.prefix.samples
 
 
 @pytest.mark.parametrize("options", [

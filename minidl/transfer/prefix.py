@@ -98,6 +98,7 @@ class FrozenPrefix:
         self._places: dict[tuple, bytes | None] = {}
         self._weights: dict[int, _Weight] = {}
         self._own: dict[int, Tensor] = {}
+        self._idle: set[int] | None = None  # with these tensors frozen, there was nothing to keep in a whole epoch
         self._fresh: set[int] = set()
         self.budget.clear()
 
@@ -112,6 +113,8 @@ class FrozenPrefix:
             return self.model(*inputs, **options)
         if self._needed:
             self._plans.setdefault(frozenset(self._needed))
+        if self._own.keys() == self._idle:
+            return self.model(*inputs, **options)
         rows = _rows(given)
         serving, known = self._decide(rows, training)
         forward = Forward(self, given, rows, serving, constants)
@@ -162,6 +165,8 @@ class FrozenPrefix:
         count = self._counts[True]
         if count.batches and self.epoch > 1 and not self._resting and not self.why_not:
             self._judge(count, last=True)
+        if count.batches and not self.kept and not self._mixing:
+            self._idle = set(self._own)
         self._start_counting(self.epoch + 1)
         if self.kept and (line := str(self)) != self._told and (not self._told or self._news):
             self._told = line
@@ -233,8 +238,8 @@ class FrozenPrefix:
                 continue
             seen.add(node)
             fact = self.facts.get((node.key, forward.samples))
-            if node.rows is None or fact is None:
-                continue  # a constant, or the input itself
+            if node.rows is None or fact is None or not node.work:
+                continue  # a constant, the input itself, or next to it
             if node.key not in self._mixing and fact.shape[:1] == (forward.samples,):
                 targets.append(node)
             else:

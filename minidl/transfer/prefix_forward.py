@@ -24,6 +24,7 @@ from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 from minidl.transfer.prefix_store import DIGEST, Fact, digests, fingerprint
 
+LOOKUPS = ("embedding",)  # looking up is as quick as what it would be replaced by
 SIZED = ("reshape", "broadcast_to")  # operations told a shape, whose first size may be that of the batch
 
 
@@ -36,16 +37,18 @@ class Recipe:
 
     key: the same number whenever the same operation is done on what has the same keys. rows: for each sample the
     digest of all that its part of the value depends on; None if it does not depend on the samples. array: of what is
-    given and not computed. result: the tensor made of it, a weak reference.
+    given and not computed. result: the tensor made of it, a weak reference. work: whether frozen weights did more on
+    the way than being looked up, so that it is worth keeping.
     """
 
-    __slots__ = ("key", "rows", "array", "function", "args", "options", "result")
+    __slots__ = ("key", "rows", "array", "function", "args", "options", "result", "work")
 
     def __init__(self, key: int, rows: list[bytes] | None, array: Any = None, function: Any = None, args: tuple = (),
                  options: Any = None):
         self.key, self.rows, self.array = key, rows, array
         self.function, self.args, self.options = function, args, options
         self.result: Any = _nothing
+        self.work = False
 
     def parents(self) -> list[Recipe]:
         return [arg for arg in self.args if isinstance(arg, Recipe)]
@@ -156,18 +159,20 @@ class Forward:
         if _trains(function, args, options):
             raise Outside
         self.count += 1
-        parts, tokens, rows = [], [], None
+        parts, tokens, rows, work = [], [], None, False
         for place, arg in enumerate(args):
             token, recipe = self._argument(arg, (self.count, place), function.__name__)
             tokens.append(token)
             parts.append(arg if recipe is None else recipe)
             if recipe is not None:
                 rows = _merged(rows, recipe.rows)
+                work = work or recipe.work or (token[0] == "weight" and function.__name__ not in LOOKUPS)
         told = tuple([(name, self._token(value, function.__name__)) for name, value in sorted(options.items())])
         key = self.cache.key((function.__name__, tuple(tokens), told))
         if key in self.cache.impure:
             raise Outside
         recipe = Recipe(key, rows, None, function, tuple(parts), options)
+        recipe.work = work
         fact = self.cache.facts.get((key, self.samples))
         if fact is not None and self.serving:
             return self._deferred(recipe, fact)
