@@ -285,6 +285,15 @@ def test_inputs_that_are_augmented_are_noticed_in_the_second_epoch(capsys):
     assert said == ["frozen prefix: not kept any more, the inputs do not come again (are they augmented?)"]
 
 
+def test_runs_of_one_epoch_over_new_inputs_each_do_not_fill_the_memory_for_ever():
+    trainer, _ = trained(plain, (IMAGES, LABELS), "auto", epochs=1, validation=False)
+    for seed in range(4):
+        trainer.fit((IMAGES + np.float32(seed + 1), LABELS), progress=False)
+    assert not trainer.prefix.nbytes
+    trainer.prefix.begin()
+    assert trainer.fit((IMAGES, LABELS), epochs=3, progress=False) and not trainer.prefix.nbytes
+
+
 class Mixed(nn.Module):
     """The frozen part sets each sample beside the others of its batch."""
 

@@ -30,6 +30,7 @@ from minidl.transfer.prefix_forward import Forward, Recipe, own_tensors
 from minidl.transfer.prefix_store import Budget, Kept, digests, in_threads
 
 CHECKED = 64  # the 64th batch served is computed as well and compared, then the 256th, the 1024th, …
+FRUITLESS = 3  # epochs in a row, of one run or several, in which hardly a sample was known, after which it is given up
 FEW = 0.1  # share of known samples in a later epoch below which the input counts as augmented
 MOST_KEYS = 100_000  # operations told apart, from which on all is forgotten: a network that never does the same
 EARLY = 8  # batches of an epoch after which that may be said
@@ -84,6 +85,7 @@ class FrozenPrefix:
         self.served = 0  # batches whose frozen part was not computed
         self._next_check = CHECKED
         self._serials = count()
+        self._fruitless = 0
         self._setting: Any = None
         self._forget()
 
@@ -165,6 +167,10 @@ class FrozenPrefix:
         count = self._counts[True]
         if count.batches and self.epoch > 1 and not self._resting and not self.why_not:
             self._judge(count, last=True)
+        if count.batches and self.kept:
+            self._fruitless = self._fruitless + 1 if count.known < FEW * count.samples else 0
+            if self._fruitless >= FRUITLESS and not self._resting:
+                self._give_up()
         if count.batches and not self.kept and not self._mixing:
             self._idle = set(self._own)
         self._start_counting(self.epoch + 1)
@@ -176,7 +182,7 @@ class FrozenPrefix:
 
     def begin(self) -> None:
         """To be called before a run over other data: what is kept stays, but its samples need not come again."""
-        self._resting = False
+        self._resting = self._fruitless >= FRUITLESS
         self._start_counting()
 
     def _start_counting(self, epoch: int = 1) -> None:
@@ -296,14 +302,17 @@ class FrozenPrefix:
         if count.known < FEW * count.samples:
             if self._mixing and not self.kept:
                 self.rest("the samples of a batch are not independent of each other in the frozen layers")
-            elif any(kept.full for kept in self.kept.values()):
-                self.rest("there is too little room for it", training_only=True)
             else:
-                self.rest("the inputs do not come again (are they augmented?)", training_only=True)
+                self._give_up()
         elif last and self.epoch > 2 and not count.served:
             full = any(kept.full for kept in self.kept.values())
             self.rest("there is too little room for it" if full else "no batch could be made of what was kept",
                       training_only=True)
+
+    def _give_up(self) -> None:
+        full = any(kept.full for kept in self.kept.values())
+        self.rest("there is too little room for it" if full else "the inputs do not come again (are they augmented?)",
+                  training_only=True)
 
     def _look_round(self) -> None:
         """Notice what changed since the last batch: backend, precision, what is frozen, weights."""
