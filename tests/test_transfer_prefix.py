@@ -73,6 +73,10 @@ class Branching(nn.Module):
         return self.head(ops.tanh(y) if float(y.array[0, 0]) > 0 else ops.relu(self.b(x)))
 
 
+def moving():
+    return freeze(plain(), "body", batchnorm="train")
+
+
 def residual():
     model = create_model("resnet20", num_classes=CLASSES)
     return freeze(model, "conv1", "bn1", "layer1", "layer2")
@@ -104,7 +108,8 @@ IDS, LENGTHS = sequences(padded=True)
 TEXTS = (IDS, (np.arange(7) < LENGTHS[:, None]).astype(np.int64), LABELS)
 TEXTS_AND_LENGTHS = (IDS, LENGTHS, LABELS)
 NETWORKS = {
-    "plain": (plain, (IMAGES, LABELS)), "skip": (Skip, (IMAGES, LABELS)), "tied": (Tied, (IMAGES, LABELS)),
+    "plain": (plain, (IMAGES, LABELS)), "moving": (moving, (IMAGES, LABELS)),
+    "skip": (Skip, (IMAGES, LABELS)), "tied": (Tied, (IMAGES, LABELS)),
     "branching": (Branching, (IMAGES, LABELS)), "residual": (residual, (IMAGES, LABELS)),
     "bert": (Sentence, TEXTS), "recurrent": (words, TEXTS_AND_LENGTHS),
 }
@@ -268,6 +273,20 @@ def test_changed_or_unfrozen_weights_take_effect_at_the_next_batch(action, step)
         assert not trainer.prefix.kept and not trainer.prefix.nbytes
 
 
+def test_what_was_made_with_weights_that_changed_is_dropped():
+    model = plain()
+    prefix = FrozenPrefix(model)
+    prefix(Tensor(IMAGES))
+    size = prefix.nbytes
+    for action in (one_bit, replaced, statistics):
+        action(model)
+        prefix(Tensor(IMAGES[:11]))
+        assert prefix.nbytes == size // 2, action
+    unfreeze(model)
+    prefix(Tensor(IMAGES))
+    assert prefix.nbytes == prefix.budget.used_memory == 0
+
+
 def test_inputs_that_are_augmented_are_noticed_in_the_second_epoch(capsys):
     class Noisy:
         def __init__(self):
@@ -329,20 +348,49 @@ def test_what_does_not_lie_by_samples_is_kept_in_the_step_before():
 
 
 class Writing(nn.Module):
-    def __init__(self):
+    """Changes a value of the frozen part in place, from its tenth call on or from the first."""
+
+    def __init__(self, late=False):
+        self.late, self.calls = late, 0
         self.body, self.head = nn.Linear(192, 6), nn.Linear(6, CLASSES)
         freeze(self, "body")
 
     def forward(self, x):
         y = self.body(ops.flatten(x, 1))
+        self.calls += 1
         z = y * 2
-        y += 1
+        if not self.late or self.calls > 17:
+            y += 1
         return self.head(ops.tanh(y) + z)
 
 
-def test_a_network_that_changes_a_tensor_in_place_is_left_alone():
-    trainer = assert_same(Writing, (IMAGES, LABELS), served=False)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_network_that_changes_a_tensor_in_place_is_left_alone(late):
+    trainer = assert_same(lambda: Writing(late), (IMAGES, LABELS), served=late)
     assert trainer.prefix.why_not == "the network changes a tensor in place"
+
+
+class OwnNoise(nn.Module):
+    """Random numbers for each sample, made by hand within the frozen part."""
+
+    def __init__(self):
+        self.body, self.more, self.head = nn.Linear(192, 6), nn.Linear(6, 6), nn.Linear(6, CLASSES)
+        freeze(self, "body", "more")
+
+    def forward(self, x):
+        noise = minidl.random.generator().random((len(x), 6), np.float32)
+        return self.head(self.more(self.body(ops.flatten(x, 1)) + Tensor(noise)))
+
+
+class Attending(OwnNoise):
+    def forward(self, x):
+        y = self.body(ops.flatten(x, 1)).reshape(len(x), 3, 2)
+        return self.head(self.more(ops.flatten(ops.scaled_dot_product_attention(y, y, y, None, dropout_p=0.5), 1)))
+
+
+@pytest.mark.parametrize("network, served", [(OwnNoise, False), (Attending, True)])
+def test_random_numbers_in_the_frozen_part_are_part_of_what_a_value_depends_on(network, served):
+    assert_same(network, (IMAGES, LABELS), served=served)
 
 
 class Noise(nn.Module):
