@@ -255,5 +255,9 @@ def in_threads(function: Any, arrays: list[np.ndarray]) -> list:
     threads = min(kernels.get_num_threads(), len(arrays))
     if threads < 2 or sum(array.nbytes for array in arrays) < WORTH_THREADS:
         return [function(array) for array in arrays]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, arrays))
+    order = sorted(range(len(arrays)), key=lambda place: -arrays[place].nbytes)
+    with ThreadPoolExecutor(threads) as pool:  # a share of large and small ones each: a task for each would cost more
+        shares = pool.map(lambda share: [(place, function(arrays[place])) for place in share],
+                          [order[first::threads] for first in range(threads)])
+        found = dict(pair for share in shares for pair in share)
+    return [found[place] for place in range(len(arrays))]
