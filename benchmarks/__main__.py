@@ -20,7 +20,7 @@ from benchmarks.machine import describe
 from benchmarks.peers import PEERS, confined, environment
 from benchmarks.shapes import NETWORKS
 
-VERBS = ("ceilings", "gemm", "layers", "ops", "training", "sequence", "startup", "runs", "all", "table")
+VERBS = ("ceilings", "gemm", "layers", "ops", "training", "sequence", "startup", "runs", "frozen", "all", "table")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ceilings, gemm, layers, ops, peers, runs, sequence, startup, suite, training
+from benchmarks import ceilings, frozen, gemm, layers, ops, peers, runs, sequence, startup, suite, training
 from benchmarks.shapes import NETWORKS
 
 VERBS = {"ceilings": ceilings, "gemm": gemm, "layers": layers, "ops": ops, "training": training,
          "sequence": sequence, "startup": startup}
+WHOLE = {"runs": runs, "frozen": frozen}  # these measure whole epochs and make their rows themselves
 NEED_PEAK = ("gemm", "layers")
 SECONDS, QUICK_SECONDS = 2.0, 0.1  # of turns for each row
 
@@ -30,13 +31,13 @@ def measure(options: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
                               sample=quick and everything)
     rows, errors = [], []
     for verb in VERBS if everything else (options["verb"],):
-        peers.pin(options["threads"], loaded, blas=verb not in ("training", "sequence", "runs"))
+        peers.pin(options["threads"], loaded, blas=verb not in ("training", "sequence", *WHOLE))
         if verb in NEED_PEAK and settings.peak_gflops is None:
             settings.peak_gflops = ceilings.measured_peak(settings)
         if verb == "startup" and settings.sample and settings.threads > 1:
             continue
-        if verb == "runs":
-            rows += [row | {"verb": verb} for row in runs.rows(settings, errors)]
+        if verb in WHOLE:
+            rows += [row | {"verb": verb} for row in WHOLE[verb].rows(settings, errors)]
             continue
         networks = (options["networks"] or list(NETWORKS),) if verb == "layers" else ()
         found = suite.rows_of(VERBS[verb].works(settings, *networks), settings, errors)

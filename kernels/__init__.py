@@ -23,9 +23,9 @@ from minidl.kernels.contract.pool import *  # noqa: F403
 from minidl.kernels.contract.recurrent import *  # noqa: F403
 from minidl.kernels.contract.resize import *  # noqa: F403
 from minidl.kernels.contract.softmax import *  # noqa: F403
-from minidl.kernels.dispatch import BACKENDS, CONTRACT, backend_module, kernel, use_backend
+from minidl.kernels.dispatch import BACKENDS, CONTRACT, backend_module, get_backend, kernel, use_backend
 from minidl.kernels.precision import get_precision, set_precision, use_precision
 from minidl.kernels.threads import get_num_threads, set_num_threads
 
-__all__ = ["BACKENDS", "CONTRACT", "backend_module", "get_num_threads", "get_precision", "kernel", "set_num_threads",
-           "set_precision", "use_backend", "use_precision", *CONTRACT]
+__all__ = ["BACKENDS", "CONTRACT", "backend_module", "get_backend", "get_num_threads", "get_precision", "kernel",
+           "set_num_threads", "set_precision", "use_backend", "use_precision", *CONTRACT]

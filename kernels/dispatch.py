@@ -43,6 +43,11 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
+def get_backend() -> str:
+    """The backend whose kernels run here."""
+    return _chosen.get()
+
+
 def backend_module(name: str) -> ModuleType:
     """The package that implements backend `name`, imported when first asked for; the reference if it cannot be."""
     if name not in _loaded:

@@ -11,7 +11,22 @@ import pytest
 
 import minidl
 from benchmarks import __main__ as command
-from benchmarks import ceilings, child, gemm, layers, machine, memory, peers, report, runs, shapes, suite, timing, twins
+from benchmarks import (
+    ceilings,
+    child,
+    frozen,
+    gemm,
+    layers,
+    machine,
+    memory,
+    peers,
+    report,
+    runs,
+    shapes,
+    suite,
+    timing,
+    twins,
+)
 from benchmarks.recurrent_twins import TASKS as RECURRENT_TASKS
 from benchmarks.timing import Contestant
 
@@ -276,6 +291,20 @@ def test_machine_is_described():
     assert "Python 3" in said and "numpy" in said and "core" in said
     load = machine.OtherLoad().cores()
     assert load is None or load >= 0
+
+
+def test_head_of_a_frozen_network_gives_a_row_for_first_second_and_later_epochs(monkeypatch):
+    def small(lib):
+        return minidl.freeze(lib.nn.Sequential(lib.nn.Conv2d(3, 2, 3), lib.nn.Sequential(lib.nn.Flatten(),
+                                                                                         lib.nn.Linear(72, 10))), "0")
+
+    monkeypatch.setattr(frozen, "CASES", (frozen.Case("a small network", small, 8, 4),))
+    monkeypatch.setattr(frozen, "SIDE", 8)
+    errors = []
+    measured = list(frozen.rows(settings(), errors))
+    assert not errors and [row["name"].split(": ")[1].split(",")[0] for row in measured] == \
+        ["first epoch", "second epoch", "later epochs"]
+    assert all(ROW_KEYS <= set(row) and row["minidl_ms"] > 0 for row in measured)
 
 
 def test_examples_run_whole_and_missing_data_is_an_error(monkeypatch, tmp_path):

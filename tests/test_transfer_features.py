@@ -59,6 +59,39 @@ def test_several_paths_give_a_dict_in_the_order_asked_for():
     np.testing.assert_array_equal(whole[""].numpy(), model(X).numpy())
 
 
+class Parts(nn.Module):
+    """A module under two names, one called twice, modules in a list, and results that are no tensors."""
+
+    def __init__(self):
+        self.layers = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6)])
+        self.again = self.layers[0]
+        self.pair, self.lstm, self.last = Pair(), nn.LSTM(6, 4), Counted()
+
+    def forward(self, x):
+        x = self.layers[1](self.again(self.layers[0](x)))
+        y, _ = self.lstm(self.pair(x)["sum"])
+        return self.last(y)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return {"sum": x + 1, "twice": x * 2}
+
+
+def test_paths_into_lists_shared_modules_and_outputs_that_are_no_tensors():
+    model = Parts()
+    first = model.layers[0](X)
+    before = model.layers[1](model.layers[0](first))
+    outputs = features(model, ["lstm", "pair", "layers.1", "layers.0"])(X)
+    np.testing.assert_array_equal(outputs["layers.0"].numpy(), first.numpy())  # the first of its two calls
+    np.testing.assert_array_equal(outputs["layers.1"].numpy(), before.numpy())
+    np.testing.assert_array_equal(outputs["pair"]["twice"].numpy(), (before * 2).numpy())
+    states, (h, c) = outputs["lstm"]
+    assert states.shape == (7, 4) and h.shape == c.shape == (1, 4) and model.last.calls == 0
+    shared = features(model, "again")(X)
+    np.testing.assert_array_equal(shared.numpy(), first.numpy())
+
+
 def test_gradients_flow_to_what_was_run():
     model = network().train()
     features(model, "body")(X).sum().backward()

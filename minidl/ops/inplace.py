@@ -13,12 +13,15 @@ import numpy as np
 
 from minidl import random
 from minidl.errors import ShapeError
+from minidl.grad_mode import recording
 from minidl.ops.index import plain_index
 from minidl.tensor import Tensor, as_array, is_grad_enabled, no_grad
 
 
 def require_changeable(x: Tensor, name: str, instead: str, *sources: Any) -> None:
     """Raise RuntimeError, with what to write instead, if changing x would spoil or lose a gradient."""
+    if recording.deferring is not None:
+        recording.deferring.changing(x)
     if x.grad_fn is not None:
         raise RuntimeError(f"{name}: this tensor of shape {x.shape} is the result of '{x.grad_fn.name}' in a recorded "
                            f"computation, which may need its value; write {instead}, or detach().clone() it first")

@@ -40,6 +40,12 @@ class Run:
     step: int = 0
     in_validation: bool = False
 
+    def __post_init__(self) -> None:
+        prefix = self.trainer.prefix
+        self.prefix = prefix if prefix is not None and prefix.model is self.trainer.model else None
+        if self.prefix is not None:
+            self.prefix.begin()
+
     def go(self) -> None:
         """Run all epochs, or until a callback or Ctrl-C stops it."""
         history = self.trainer.history
@@ -82,16 +88,24 @@ class Run:
         if self.validation is not None:
             self.in_validation = True
             measured = trainer.evaluate_loader(self.validation, self.progress, f"{self.label}{name} validation",
-                                               self.interrupt.check)
+                                               self.interrupt.check, self._network())
             figures |= {f"validation_{key}": value for key, value in measured.items()}
             self.in_validation = False
         seconds = time.perf_counter() - started
         row = {"epoch": self.epoch, **figures, "lr": float(self.optimizer.param_groups[0]["lr"]), "seconds": seconds}
         trainer.history.append(row)
         self._say(f"{name}: {as_text(figures)}, {seconds:.1f} s, {rate:,.0f} samples/s")
+        for line in self.prefix.end_epoch() if self.prefix is not None else ():
+            self._say(line)
         for callback in self.callbacks:
             callback.on_epoch_end(trainer, self.epoch, row)
         self.interrupt.check()
+
+    def _network(self) -> Any:
+        """The model; where part of it is frozen, with the memory of what that part computed."""
+        model, prefix = self.trainer.model, self.prefix
+        frozen = prefix is not None and (prefix.kept or any(not p.requires_grad for p in model.parameters()))
+        return prefix if frozen else model
 
     def _train(self, name: str) -> Meter:
         self.trainer.model.train()
@@ -113,8 +127,9 @@ class Run:
         samples = sum(inputs[0].shape[0] for inputs, _ in batches)
         total = 0.0
         self.optimizer.zero_grad()
+        network = self._network()
         for inputs, target in batches:
-            output = self.trainer.model(*inputs)
+            output = network(*inputs)
             loss = self.trainer.loss(output, target)
             value, size = loss_value(loss), inputs[0].shape[0]
             if not math.isfinite(value):

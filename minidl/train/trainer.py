@@ -23,6 +23,7 @@ from minidl.train.meter import Meter, as_metrics, loss_value
 from minidl.train.progress import Bar
 from minidl.train.run import Run
 from minidl.transfer.ledger import ledger_of
+from minidl.transfer.prefix import FrozenPrefix
 from minidl.transfer.untrained import watch
 
 
@@ -32,14 +33,18 @@ class Trainer:
     optimizer: may be left out to evaluate and predict only.
     metrics: objects of `minidl.train.metrics` or plain functions `f(output, target) -> float` (the mean over samples of
         what they return for the batches).
+    frozen_cache: where `fit` keeps what frozen first layers make of a sample, so that later epochs start behind them
+        (see `minidl.transfer.FrozenPrefix`): "auto", a number of bytes in memory, a folder for a temporary file, or
+        False. The training is the same, bit for bit, with and without it.
     `history` is that of the last `fit`.
     """
 
     def __init__(self, model: Module, loss: Callable[[Any, Any], Tensor], optimizer: Optimizer | None = None,
-                 metrics: Iterable[Any] = ()):
+                 metrics: Iterable[Any] = (), *, frozen_cache: Any = "auto"):
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.metrics = as_metrics(metrics)
         self.history = History()
+        self.prefix = None if frozen_cache is False else FrozenPrefix(model, frozen_cache)
         self.columns: list[str] = []
         self._where = ""
         self._watched = False
@@ -143,14 +148,14 @@ class Trainer:
             yield
 
     def evaluate_loader(self, loader: Any, progress: bool = False, description: str = "evaluating",
-                        check: Callable[[], None] | None = None) -> dict[str, Any]:
-        """As `evaluate`, for an iterable of batches; `check` is called after each."""
+                        check: Callable[[], None] | None = None, network: Callable | None = None) -> dict[str, Any]:
+        """As `evaluate`, for an iterable of batches; `check` is called after each, `network` instead of the model."""
         meter = Meter(self.metrics)
         with Bar(progress, sample_count(loader), description) as bar, self._evaluation("evaluate"):
             for number, batch in enumerate(loader, 1):
                 self._where = f"batch {number}"
                 inputs, target = inputs_and_target(batch)
-                output = self.model(*inputs)
+                output = (network or self.model)(*inputs)
                 size = inputs[0].shape[0]
                 meter.update(loss_value(self.loss(output, target)), size, output, target)
                 bar.update(size, meter.results)

@@ -16,6 +16,7 @@ from minidl.data.loader import DataLoader
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array, no_grad
 from minidl.transfer.head import headless
+from minidl.transfer.patterns import every_module
 
 _registering = threading.Lock()
 
@@ -32,7 +33,7 @@ class Features(Module):
         if not paths:
             raise ValueError("features: name at least one path of a module")
         for path in paths:
-            model.get_submodule(path)
+            _module_at(model, path)
         self.model, self.at = model, at
 
     def forward(self, *inputs: Any) -> Any:
@@ -52,7 +53,7 @@ class Features(Module):
         try:
             with _registering:
                 for path in paths:
-                    handles.append(self.model.get_submodule(path).register_forward_hook(keep(path)))
+                    handles.append(_module_at(self.model, path).register_forward_hook(keep(path)))
             self.model(*inputs)
         except _Enough:
             pass
@@ -64,6 +65,11 @@ class Features(Module):
         if missing:
             raise RuntimeError(f"features: the model ran without calling {', '.join(missing)}")
         return outputs[self.at] if isinstance(self.at, str) else {path: outputs[path] for path in paths}
+
+
+def _module_at(model: Module, path: str) -> Module:
+    """The module at a path, a shared one at each of its paths; KeyError with the nearest names if there is none."""
+    return dict(every_module(model)).get(path) or model.get_submodule(path)
 
 
 def features(model: Module, at: str | Sequence[str]) -> Features:
