@@ -83,8 +83,7 @@ class NeuralEstimator(BaseEstimator):
 
     def _checked(self, X: Any, y: Any = "no_validation", *, reset: bool, **options: Any) -> Any:
         """X (N, ...), and y if given, as arrays that scikit-learn finds in order."""
-        return validate_data(self, X, y, reset=reset, dtype=np.dtype(self.dtype), order="C", allow_nd=True,
-                             force_writeable=True, **options)
+        return validate_data(self, X, y, reset=reset, dtype=np.dtype(self.dtype), order="C", allow_nd=True, **options)
 
     def _train(self, X: np.ndarray, target: np.ndarray, n_outputs: int, sample_weight: Any, *, fresh: bool,
                epochs: int | None = None) -> NeuralEstimator:

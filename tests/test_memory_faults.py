@@ -59,7 +59,7 @@ def growth(*arguments):
     pytest.param("operations", 1_000_000, marks=pytest.mark.slow),
 ])
 def test_resident_memory_stays_flat(work, count):
-    assert growth(work, count) < 1024
+    assert growth(work, count) < 256
 
 
 def columns():

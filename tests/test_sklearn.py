@@ -158,7 +158,8 @@ def test_networks_of_every_kind():
     twice = NeuralRegressor((8,), optimizer=partial(optim.SGD, momentum=0.5), loss=nn.L1Loss(), max_iter=2)
     assert twice.fit(X, X[:, :2]).predict(X).shape == (120, 2)
     assert twice.fit(X, X[:, 0]).predict(X).shape == (120,)
-    assert cnn(batch_size=44, max_iter=1).fit(*shapes(89)).n_iter_ == 1  # one sample is left over for BatchNorm
+    normalised = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    assert NeuralClassifier(normalised, batch_size=17, max_iter=1).fit(X, y).n_iter_ == 1  # 120 = 7 * 17 + 1
 
 
 def test_weights_count_and_samples_of_weight_zero_are_not_there():
