@@ -63,7 +63,7 @@ int64 = long = _np.dtype("int64")
 bool = _np.dtype("bool")
 
 _LAZY = {name: f"minidl.{name}"
-         for name in ("cli", "data", "models", "nn", "onnx", "optim", "train", "transfer", "utils")}
+         for name in ("cli", "data", "models", "nn", "onnx", "optim", "sklearn", "train", "transfer", "utils")}
 _LAZY_NAMES = {name: "minidl.transfer"
                for name in ("features", "freeze", "load", "load_tensors", "rehead", "save", "save_tensors", "structure",
                             "unfreeze")}

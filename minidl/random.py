@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,21 +15,37 @@ import numpy as np
 _default: np.random.Generator | None = None  # made when first used: importing numpy.random takes a while
 
 
+class _OfThisThread(threading.local):
+    generator: np.random.Generator | None = None
+
+
+_thread = _OfThisThread()
+
+
 def seed(value: int) -> np.random.Generator:
-    """Restart the default generator from `value` and return it (PyTorch's `manual_seed`)."""
+    """Restart the default generator from `value` and return it (PyTorch's `manual_seed`).
+
+    In a `using` block, that of the block.
+    """
     global _default
-    _default = np.random.default_rng(value)
-    return _default
+    fresh = np.random.default_rng(value)
+    if _thread.generator is not None:
+        _thread.generator = fresh
+    else:
+        _default = fresh
+    return fresh
 
 
 manual_seed = seed
 
 
 def generator(own: np.random.Generator | None = None) -> np.random.Generator:
-    """Return `own` if one is given, else the default generator."""
+    """Return `own` if one is given, else the one of a `using` block of this thread, else the default generator."""
     global _default
     if own is not None:
         return own
+    if _thread.generator is not None:
+        return _thread.generator
     if _default is None:
         _default = np.random.default_rng()
     return _default
@@ -36,13 +53,27 @@ def generator(own: np.random.Generator | None = None) -> np.random.Generator:
 
 @contextmanager
 def preserved() -> Iterator[None]:
-    """Within the block the default generator may be drawn from and reset; afterwards it is where it was before."""
+    """Within the block the generator in use may be drawn from and reset; afterwards it is where it was before."""
     global _default
-    before = _default
+    default, own = _default, _thread.generator
+    before = default if own is None else own
     state = None if before is None else before.bit_generator.state
     try:
         yield
     finally:
-        _default = before
+        _default, _thread.generator = default, own
         if before is not None:
             before.bit_generator.state = state
+
+
+@contextmanager
+def using(generator: np.random.Generator) -> Iterator[None]:
+    """Within the block, what this thread draws comes from `generator`; the default one is neither used nor changed.
+
+    So several threads can train at once, each with numbers that do not depend on the others.
+    """
+    before, _thread.generator = _thread.generator, generator
+    try:
+        yield
+    finally:
+        _thread.generator = before

