@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minidl import kernels
 from minidl.errors import ShapeError
+from minidl.ops.declared import features_hint
 from minidl.ops.elementwise import mul, promote
 from minidl.ops.shape import unsqueeze
 from minidl.ops.shared import through_relu, unchanged
@@ -52,7 +53,8 @@ def linear(x, weight, bias=None, /, *, relu=False):
     """
     if x.shape[-1:] != weight.shape[1:]:
         raise ShapeError(f"linear: input of shape {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, "
-                         f"the weight {weight.shape} expects {weight.shape[-1]}")
+                         f"the weight {weight.shape} expects {weight.shape[-1]}"
+                         f"{features_hint(x.shape, weight.shape[-1])}")
 
     y = kernels.linear(x, weight, bias, relu=relu)
     cut = through_relu(y) if relu else unchanged
