@@ -15,9 +15,9 @@ import numpy as np
 
 LOOKED_AT = 256  # numbers of the remembered gradient that are compared
 
-_used: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_used: Any = WeakValueDictionary()
 _numbers: dict[int, np.ndarray] = {}
-_doubled: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_doubled: Any = WeakValueDictionary()
 
 
 def used(gradient: Any) -> None:

@@ -140,8 +140,8 @@ def check_arguments(cls: type, args: tuple, options: dict[str, Any]) -> None:
     for name in options:
         if name not in names:
             hint = f": {ARGUMENTS[name]}" if name in ARGUMENTS else did_you_mean(name, names)
-            raise TypeError(f"{cls.__name__} has no argument '{name}'{hint}{'' if hint.endswith('?') else ';'} it takes "
-                            f"({takes})")
+            hint += "" if hint.endswith("?") else ";"
+            raise TypeError(f"{cls.__name__} has no argument '{name}'{hint} it takes ({takes})")
     given_twice = [name for name in positional[:len(args)] if name in options]
     if given_twice:
         place = positional.index(given_twice[0])

@@ -52,7 +52,7 @@ class Linear(Module):
 
 
 def _flattened_from(x: Tensor) -> tuple[int, ...] | None:
-    """The maps (C, H, W) of which each row of x was made by changing the shape only; None if there are none in sight."""
+    """The maps (C, H, W) that were flattened to the rows of x; None if there are none in sight."""
     node = x.grad_fn
     while node is not None and node.inputs and node.name in ("reshape", "flatten", "view", "dropout"):
         (node, _), *_ = node.inputs

@@ -248,8 +248,11 @@ class Module:
         arrays = {name: as_array(value) for name, value in state.items() if name in own}
         for name, array in arrays.items():
             if array.shape != own[name].shape:
+                head = array.shape[1:] == own[name].shape[1:]
                 raise ShapeError(f"{type(self).__name__}.load_state_dict: '{name}' has shape {array.shape}, "
-                                 f"the module's is {own[name].shape}")
+                                 f"the module's is {own[name].shape}"
+                                 + ("; a head for another number of classes? Load into a model that has the old one, "
+                                    "then minidl.rehead(model, classes)" if head and array.ndim else ""))
             if array.dtype != own[name].dtype:
                 raise TypeError(f"{type(self).__name__}.load_state_dict: '{name}' is {array.dtype}, the module's is "
                                 f"{own[name].dtype}; convert one of them first, for instance with module.to(dtype)")

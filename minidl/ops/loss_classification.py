@@ -180,8 +180,8 @@ def _rows_hint(input, target):
     """What may have happened where the input has several rows for each target."""
     rows, labels = input.shape[0], target.shape[0] if target.ndim else 0
     if input.ndim == 2 and target.ndim == 1 and labels and rows > labels and rows % labels == 0:
-        return (f": {rows // labels} rows for each target; did a view(-1, …) before a dense layer move features into the "
-                "batch? x.flatten(1) keeps the samples apart")
+        return (f": {rows // labels} rows for each target; did a view(-1, …) before a dense layer move features into "
+                "the batch? x.flatten(1) keeps the samples apart")
     return ""
 
 

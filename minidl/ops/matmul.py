@@ -24,7 +24,7 @@ def matmul(x, y, /):
     x, y = promote(x, y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[max(y.ndim - 2, 0)]:
         raise ShapeError(f"matmul: {x.shape} @ {y.shape}: the last axis of the left operand must equal the "
-                         f"{'last but one' if y.ndim > 1 else 'only'} axis of the right one")
+                         f"{'last but one' if y.ndim > 1 else 'only'} axis of the right one{_hint(x, y)}")
 
     def grad_x(g):
         if y.ndim == 1:
@@ -43,6 +43,15 @@ def matmul(x, y, /):
         return kernels.matmul(x.swapaxes(-1, -2), g)
 
     return kernels.matmul(x, y), (grad_x, grad_y)
+
+
+def _hint(x, y):
+    """What may have been meant by a product whose inner axes differ."""
+    if 4 in (x.ndim, y.ndim) and min(x.ndim, y.ndim) >= 3 and min(*x.shape[-2:], *y.shape[-2:]) <= 7:
+        return "; filters (O, C, kh, kw) meet images (N, C, H, W) in conv2d(images, filters)"
+    if x.ndim and y.ndim > 1 and x.shape[-1] == y.shape[-1]:
+        return "; y.transpose(-1, -2) would fit"
+    return ""
 
 
 @differentiable

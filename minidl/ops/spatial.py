@@ -54,9 +54,9 @@ def _axes_hint(name: str, shape: tuple[int, ...], dims: int) -> str:
     if len(shape) != dims:
         return ""
     if dims == 2 and "pool" in name and shape[1] > 4 * shape[0] ** 0.5:
-        return ("; these look like features or class scores (N, C), where there are no maps left to pool: take what the "
-                "network makes before its head, minidl.transfer.features(model, path) or headless(model), or leave the "
-                "pooling out; if only the channel axis is missing, give x[None]")
+        return ("; these look like features or class scores (N, C), where there are no maps left to pool: take what "
+                "the network makes before its head, minidl.transfer.features(model, path) or headless(model), or leave "
+                "the pooling out; if only the channel axis is missing, give x[None]")
     if dims == 2:
         for channels in (1, 3):
             side = isqrt(shape[1] // channels)

@@ -103,17 +103,11 @@ def opened(path: str | os.PathLike) -> BinaryIO:
     except FileNotFoundError as error:
         folder, name = os.path.split(os.fspath(path))
         there = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
-        advice = did_you_mean(name, there) or "; a file must have been written first, such as by minidl.save(model, path)"
+        advice = did_you_mean(name, there) or "; it must be written first, such as by minidl.save(model, path)"
         raise FileNotFoundError(error.errno, f"no such file{advice}", os.fspath(path)) from None
     if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
         raise FileFormatError(f"{path}: not a file but a folder, a device or a pipe")
-    try:
-        return open(path, "rb")
-    except FileNotFoundError as error:
-        folder, name = os.path.split(os.fspath(path))
-        there = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
-        advice = did_you_mean(name, there) or "; a file must have been written first, such as by minidl.save(model, path)"
-        raise FileNotFoundError(error.errno, f"no such file{advice}", os.fspath(path)) from None
+    return open(path, "rb")
 
 
 def _read_header(stream: BinaryIO, path: Any) -> tuple[dict[str, dict], dict[str, str], int]:
