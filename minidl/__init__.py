@@ -18,6 +18,7 @@ if not _os.path.isdir(_kernels):  # running from a checkout that is not installe
     __path__.append(_os.path.dirname(_os.path.dirname(_os.path.abspath(__file__))))
 
 from minidl import autograd, cuda, kernels, ops, random  # noqa: E402, F401
+from minidl.anomaly import AnomalyError, detect_anomaly  # noqa: E402, F401
 from minidl.autograd import grad  # noqa: E402, F401
 from minidl.creation import (  # noqa: E402, F401
     arange, as_tensor, bernoulli, empty, empty_like, eye, from_dlpack, from_numpy, full, full_like, linspace, meshgrid,

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from minidl.anomaly import detect_anomaly
 from minidl.ops import mul, sum
 from minidl.tensor import Tensor, enable_grad, gradients, no_grad, set_grad_enabled
 
-__all__ = ["enable_grad", "grad", "no_grad", "set_grad_enabled"]
+__all__ = ["detect_anomaly", "enable_grad", "grad", "no_grad", "set_grad_enabled"]
 
 
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool = False,

@@ -5,6 +5,8 @@ Each is a subclass of the built-in error that describes it, so that code which c
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from itertools import islice
 
@@ -19,6 +21,14 @@ class FileFormatError(ValueError):
 
 class DataNotFoundError(FileNotFoundError):
     """A data set that is neither in `MINIDL_DATA` nor in the user's cache folder, and not embedded either."""
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called into minidl, so that Python shows it once for each such line."""
+    frame, level = sys._getframe(1), 2  # the function that called this one
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "minidl":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def did_you_mean(name: str, known: Iterable, count: int = 3) -> str:

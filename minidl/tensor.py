@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minidl.accumulation import added_to
 from minidl.device import CPU, device
 from minidl.grad_mode import enable_grad, is_grad_enabled, no_grad, recording, set_grad_enabled
 
@@ -223,6 +224,7 @@ class Tensor:
             if leaf.grad is None:
                 leaf.grad = Tensor(array)
             else:
+                added_to(leaf.grad)
                 leaf.grad.array += array
 
 

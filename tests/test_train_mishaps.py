@@ -165,10 +165,11 @@ def test_an_infinite_gradient_is_found_when_clipping():
 def test_errors_say_where_in_the_run_they_happened():
     inputs, target = samples(20)
     target[13] = 7
+    batches = Batches([(inputs[i:i + 8], target[i:i + 8]) for i in (0, 8)])
     with pytest.raises(IndexError, match=r"^epoch 1, step 2: .*label 7"):
-        trainer_for(network()).fit((inputs, target), batch_size=8, shuffle=False, progress=False)
+        trainer_for(network()).fit(batches, progress=False)
     with pytest.raises(IndexError, match=r"^epoch 1, validation: evaluate, batch 2: .*label 7"):
-        trainer_for(network()).fit(samples(), (inputs, target), batch_size=8, progress=False)
+        trainer_for(network()).fit(samples(), batches, progress=False)
     with pytest.raises(ValueError, match=r"^epoch 1, step 1: .*5.*3"):
         trainer_for(network()).fit((inputs[:, :3], target), progress=False)
     once = ((inputs[i:i + 5], (target == 1).astype(int)[i:i + 5]) for i in (0, 5))

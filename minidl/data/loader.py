@@ -131,7 +131,7 @@ class DataLoader:
         if is_random(self.dataset):
             seed = int(random.generator(self.generator).integers(2**63))
         fetched = _fetch_all(self.dataset, self.collate_fn, batches, seed)
-        return _in_background(fetched, self.prefetch) if self.num_workers else fetched
+        return _Pass(batches, _in_background(fetched, self.prefetch) if self.num_workers else fetched)
 
     def _batches(self) -> list[np.ndarray]:
         if self.batch_sampler is not None:
@@ -156,6 +156,30 @@ class DataLoader:
         if outside.size:
             raise IndexError(f"DataLoader: the {source} gave index {outside[0]}, the data set has {count} items")
         return order
+
+
+class _Pass:
+    """One pass through the data, which knows the indices of the samples in the batches it has given."""
+
+    def __init__(self, indices: list[np.ndarray], batches: Iterator[Any]):
+        self.indices, self.batches, self.given = indices, batches, 0
+
+    def __iter__(self) -> _Pass:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self.batches)
+        self.given += 1
+        return batch
+
+    def last(self, back: int = 0) -> np.ndarray | None:
+        """The indices of the samples in the last batch given, or in the one `back` batches before it."""
+        place = self.given - 1 - back
+        return self.indices[place] if 0 <= place < len(self.indices) else None
+
+    def close(self) -> None:
+        """End the pass early; the thread that loads ahead ends too."""
+        self.batches.close()  # type: ignore[attr-defined]
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from minidl.errors import FileFormatError
+from minidl.errors import FileFormatError, did_you_mean
 from minidl.formats import atomic
 from minidl.tensor import as_array
 
@@ -98,7 +98,14 @@ def plain(name: Any, value: Any, more: tuple[np.dtype, ...] = ()) -> np.ndarray:
 
 def opened(path: str | os.PathLike) -> BinaryIO:
     """The file, opened for reading; FileFormatError for what is no file."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        folder, name = os.path.split(os.fspath(path))
+        there = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+        advice = did_you_mean(name, there) or "; it must be written first, such as by minidl.save(model, path)"
+        raise FileNotFoundError(error.errno, f"no such file{advice}", os.fspath(path)) from None
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
         raise FileFormatError(f"{path}: not a file but a folder, a device or a pipe")
     return open(path, "rb")
 

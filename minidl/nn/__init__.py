@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minidl.nn import functional, init, utils
 from minidl.nn.activation import (
     ELU, GELU, SELU, LeakyReLU, LogSigmoid, LogSoftmax, Mish, PReLU, ReLU, ReLU6, Sigmoid, SiLU, Softmax, Softplus,
@@ -13,6 +15,7 @@ from minidl.nn.container import ModuleDict, ModuleList, Sequential
 from minidl.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.nn.dropout import Dropout, Dropout2d
 from minidl.nn.embedding import Embedding
+from minidl.nn.hints import missing_layer
 from minidl.nn.linear import Identity, Linear
 from minidl.nn.loss import (
     BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss,
@@ -41,3 +44,7 @@ __all__ = [
     "SiLU", "Sigmoid", "SinusoidalPosition", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "TransformerEncoder",
     "TransformerEncoderLayer", "Unflatten", "Upsample", "functional", "init", "utils",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_layer(__name__, name, __all__)

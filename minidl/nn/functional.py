@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl import ops
+from minidl.nn.hints import missing_layer
 from minidl.nn.loss import (  # noqa: F401
     binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div, l1_loss, mse_loss,
     nll_loss, smooth_l1_loss,
@@ -64,3 +65,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     result = np.zeros((*indices.shape, classes), np.int64)
     np.put_along_axis(result, indices[..., None], 1, axis=-1)
     return Tensor(result)
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_layer(__name__, name, globals())

@@ -6,13 +6,12 @@ the options and call the functions of the same meaning.
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
 
 from minidl import ops
+from minidl.errors import warn_caller
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 
@@ -84,36 +83,28 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
     _warn_about(input, "softmax", "kl_div takes log-probabilities as its input, but was given the result of softmax: "
                 "use log_softmax")
     if reduction == "mean":
-        _warn("kl_div: reduction='mean' divides by the number of elements, not of samples; the divergence per sample "
-              "is reduction='batchmean'")
+        warn_caller("kl_div: reduction='mean' divides by the number of elements, not of samples; the divergence per "
+                    "sample is reduction='batchmean'")
     return ops.kl_div(input, target, reduction, log_target)
-
-
-def _warn(message: str) -> None:
-    """Warn at the line that called into minidl, so that Python shows it once for each such line."""
-    frame, level = sys._getframe(1), 2  # the function that called this one
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "minidl":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def _warn_about(input: Tensor, operation: str, message: str) -> None:
     if isinstance(input, Tensor) and input.grad_fn is not None and input.grad_fn.name == operation:
-        _warn(message)
+        warn_caller(message)
 
 
 def _warn_about_shapes(name: str, input: Any, target: Any) -> None:
     shapes = np.shape(as_array(input)), np.shape(as_array(target))
     if shapes[0] != shapes[1]:
-        _warn(f"{name}: input has shape {shapes[0]} and target {shapes[1]}: broadcasting them compares every pair, "
-              "which is seldom meant; give both the same shape")
+        warn_caller(f"{name}: input has shape {shapes[0]} and target {shapes[1]}: broadcasting them compares every "
+                    "pair, which is seldom meant; give both the same shape")
 
 
 def _warn_about_targets(name: str, target: Any) -> None:
     array = as_array(target)
     if (array < 0).any() or (array > 1).any():
-        _warn(f"{name}: targets are probabilities, between 0 and 1, but these reach from {array.min():.4g} to "
-              f"{array.max():.4g}")
+        warn_caller(f"{name}: targets are probabilities, between 0 and 1, but these reach from {array.min():.4g} to "
+                    f"{array.max():.4g}")
 
 
 class _Loss(Module):

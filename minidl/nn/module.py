@@ -16,6 +16,7 @@ import numpy as np
 
 from minidl.device import require_cpu
 from minidl.errors import ShapeError, did_you_mean
+from minidl.nn.hints import check_arguments, missing_attribute, warn_of_trainable
 from minidl.nn.summary import summarise
 from minidl.tensor import Tensor, as_array
 
@@ -77,6 +78,11 @@ class Module:
     _buffer_names: dict[str, bool] = {}  # name -> whether state_dict() holds it
     _forward_hooks: dict[object, Callable] = {}
 
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        if args or options:
+            check_arguments(cls, args, options)
+        return super().__new__(cls)
+
     @property
     def training(self) -> bool:
         """Whether this module is in training mode; a frozen one never is, and is again once it is unfrozen."""
@@ -93,17 +99,19 @@ class Module:
         try:
             result = self.forward(*args, **options)
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            self._locate(error)
+            self._locate(error, args)
             raise
         for hook in tuple(self._forward_hooks.values()):
             changed = hook(self, args, result)
             result = result if changed is None else changed
         return result
 
-    def _locate(self, error: Exception) -> None:
+    def _locate(self, error: Exception, inputs: tuple = ()) -> None:
         """Put the path of the innermost failing module in front of the error's message, level by level."""
         if len(error.args) != 1 or not isinstance(error.args[0], str):
             return
+        if not hasattr(error, "location"):
+            error.args = (error.args[0] + self._advice(error, inputs),)
         path, child, layer, message = getattr(error, "location", ("", None, repr(self), error.args[0]))
         if child is not None:
             name = next((name for name, module in self.named_modules() if module is child), type(child).__name__)
@@ -112,6 +120,10 @@ class Module:
             layer = type(self).__name__
         error.location = (path, self, layer, message)  # type: ignore[attr-defined]
         error.args = (f"{path} ({layer}): {message}" if path else f"{layer}: {message}",)
+
+    def _advice(self, error: Exception, inputs: tuple) -> str:
+        """What this layer can add to the message of an error in its forward."""
+        return ""
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)
@@ -123,10 +135,12 @@ class Module:
         if isinstance(value, (list, tuple)) and any(isinstance(item, Module) for item in value):
             raise TypeError(f"'{name}' is a {type(value).__name__} of modules, whose parameters would not be found: "
                             "use nn.ModuleList or nn.Sequential")
+        if name == "trainable" and type(self).__module__.startswith("minidl."):
+            warn_of_trainable(self, value)
         object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"{type(self).__name__} has no attribute '{name}'{did_you_mean(name, dir(self))}")
+        raise missing_attribute(self, name)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Keep a tensor that is saved and moved with the module but not trained (running statistics, for instance)."""
@@ -172,6 +186,9 @@ class Module:
 
     def get_submodule(self, path: str) -> Module:
         """The module at a dotted path; KeyError with the nearest names if there is none."""
+        if not isinstance(path, str):
+            raise TypeError(f"{type(self).__name__}.get_submodule takes a dotted path such as 'features.0', got "
+                            f"{path!r}; a Sequential is indexed: model[{path!r}]")
         modules = dict(self.named_modules())
         if path not in modules:
             raise KeyError(f"{type(self).__name__} has no module '{path}'{did_you_mean(path, modules)}")
@@ -231,8 +248,11 @@ class Module:
         arrays = {name: as_array(value) for name, value in state.items() if name in own}
         for name, array in arrays.items():
             if array.shape != own[name].shape:
+                head = array.shape[1:] == own[name].shape[1:]
                 raise ShapeError(f"{type(self).__name__}.load_state_dict: '{name}' has shape {array.shape}, "
-                                 f"the module's is {own[name].shape}")
+                                 f"the module's is {own[name].shape}"
+                                 + ("; a head for another number of classes? Load into a model that has the old one, "
+                                    "then minidl.rehead(model, classes)" if head and array.ndim else ""))
             if array.dtype != own[name].dtype:
                 raise TypeError(f"{type(self).__name__}.load_state_dict: '{name}' is {array.dtype}, the module's is "
                                 f"{own[name].dtype}; convert one of them first, for instance with module.to(dtype)")

@@ -134,7 +134,8 @@ class _Recurrent(Module):
     def _check_input(self, x: Tensor, axes: tuple[int, ...]) -> None:
         layout = "(N, T, I)" if self.batch_first else "(T, N, I)"
         if x.ndim not in axes:
-            raise ShapeError(f"an input {layout} or, for one sequence, (T, I) is expected, not {x.shape}")
+            cell = f": for a single step use nn.{type(self).__name__}Cell" if x.ndim < 2 else ""
+            raise ShapeError(f"an input {layout} or, for one sequence, (T, I) is expected, not {x.shape}{cell}")
         if x.dtype.kind != "f":
             raise TypeError(f"an input of floating-point numbers is expected, this one is {x.dtype}: words go through "
                             "nn.Embedding first")

@@ -173,7 +173,16 @@ def _check_targets(name, input, target):
                             + (", or target.float() for probabilities" if name == "cross_entropy" else ""))
         squeezable = target.shape[:1] + target.shape[2:] == expected and target.shape[1:2] == (1,)
         raise ShapeError(f"{name}: targets have shape {target.shape}, the input {input.shape} needs {expected}"
-                         + (": use target.squeeze(1)" if squeezable else ""))
+                         + (": use target.squeeze(1)" if squeezable else _rows_hint(input, target)))
+
+
+def _rows_hint(input, target):
+    """What may have happened where the input has several rows for each target."""
+    rows, labels = input.shape[0], target.shape[0] if target.ndim else 0
+    if input.ndim == 2 and target.ndim == 1 and labels and rows > labels and rows % labels == 0:
+        return (f": {rows // labels} rows for each target; did a view(-1, …) before a dense layer move features into "
+                "the batch? x.flatten(1) keeps the samples apart")
+    return ""
 
 
 def _outside(name, input, target, ignore_index):
@@ -192,6 +201,9 @@ def _check_binary(name, input, target, reduction):
     if target.shape != input.shape:
         advice = ": use input.squeeze(1)" if input.shape == (*target.shape, 1) else ""
         advice = advice or (": use target.squeeze(1)" if target.shape == (*input.shape, 1) else "")
+        if target.dtype.kind in "iu" and input.ndim == 2 and target.shape == input.shape[:1]:
+            advice = (f": integers (N,) are class labels, which cross_entropy compares with one logit for each class, "
+                      f"(N, classes); is {input.shape[1]} the number of classes?")
         raise ShapeError(f"{name}: input has shape {input.shape}, target {target.shape}; they must be the same{advice}")
     if target.dtype.kind != "f" or input.dtype.kind != "f":
         raise TypeError(f"{name}: input and target must be floating, these are {input.dtype} and {target.dtype}; "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from minidl import kernels
 from minidl.errors import ShapeError
+from minidl.ops.declared import features_hint
 from minidl.ops.elementwise import mul, promote
 from minidl.ops.shape import unsqueeze
 from minidl.ops.shared import through_relu, unchanged
@@ -23,7 +24,7 @@ def matmul(x, y, /):
     x, y = promote(x, y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[max(y.ndim - 2, 0)]:
         raise ShapeError(f"matmul: {x.shape} @ {y.shape}: the last axis of the left operand must equal the "
-                         f"{'last but one' if y.ndim > 1 else 'only'} axis of the right one")
+                         f"{'last but one' if y.ndim > 1 else 'only'} axis of the right one{_hint(x, y)}")
 
     def grad_x(g):
         if y.ndim == 1:
@@ -44,6 +45,15 @@ def matmul(x, y, /):
     return kernels.matmul(x, y), (grad_x, grad_y)
 
 
+def _hint(x, y):
+    """What may have been meant by a product whose inner axes differ."""
+    if 4 in (x.ndim, y.ndim) and min(x.ndim, y.ndim) >= 3 and min(*x.shape[-2:], *y.shape[-2:]) <= 7:
+        return "; filters (O, C, kh, kw) meet images (N, C, H, W) in conv2d(images, filters)"
+    if x.ndim and y.ndim > 1 and x.shape[-1] == y.shape[-1]:
+        return "; y.transpose(-1, -2) would fit"
+    return ""
+
+
 @differentiable
 def linear(x, weight, bias=None, /, *, relu=False):
     """x @ weight^T + bias, for x (..., I), weight (O, I) and bias (O,): (..., O). With relu, negative results become 0.
@@ -52,7 +62,8 @@ def linear(x, weight, bias=None, /, *, relu=False):
     """
     if x.shape[-1:] != weight.shape[1:]:
         raise ShapeError(f"linear: input of shape {x.shape} has {x.shape[-1] if x.ndim else 'no'} features, "
-                         f"the weight {weight.shape} expects {weight.shape[-1]}")
+                         f"the weight {weight.shape} expects {weight.shape[-1]}"
+                         f"{features_hint(x.shape, weight.shape[-1])}")
 
     y = kernels.linear(x, weight, bias, relu=relu)
     cut = through_relu(y) if relu else unchanged

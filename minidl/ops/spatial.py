@@ -6,6 +6,7 @@ unbatched (C, H, W) a batch of one. Read `conv.py` next.
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 from minidl.errors import ShapeError
@@ -42,10 +43,27 @@ def pair(name: str, option: str, value: Any, dims: int, least: int = 0) -> tuple
 def as_images(name: str, x: Any, dims: int) -> Any:
     """View x with `dims` spatial axes, batched or not, as (N, C, H, W); ShapeError for another number of axes."""
     if x.ndim not in (dims + 1, dims + 2):
-        hint = "; if only the channel axis is missing, give x[None]" if x.ndim == dims else ""
-        raise ShapeError(f"{name}: input of shape {x.shape} has {x.ndim} axes, expected {LAYOUTS[dims]}{hint}")
+        raise ShapeError(f"{name}: input of shape {x.shape} has {x.ndim} axes, expected {LAYOUTS[dims]}"
+                         f"{_axes_hint(name, x.shape, dims)}")
     samples = x.shape[:1] if x.ndim == dims + 2 else (1,)
     return x.reshape(samples + x.shape[-dims - 1:-dims] + (1,) * (2 - dims) + x.shape[-dims:])
+
+
+def _axes_hint(name: str, shape: tuple[int, ...], dims: int) -> str:
+    """What an input with one axis too few may be."""
+    if len(shape) != dims:
+        return ""
+    if dims == 2 and "pool" in name and shape[1] > 4 * shape[0] ** 0.5:
+        return ("; these look like features or class scores (N, C), where there are no maps left to pool: take what "
+                "the network makes before its head, minidl.transfer.features(model, path) or headless(model), or leave "
+                "the pooling out; if only the channel axis is missing, give x[None]")
+    if dims == 2:
+        for channels in (1, 3):
+            side = isqrt(shape[1] // channels)
+            if side > 7 and channels * side * side == shape[1] and shape[0] != shape[1]:
+                return (f"; if these are rows of pixels, give x.reshape(-1, {channels}, {side}, {side}); if only the "
+                        "channel axis is missing, x[None]")
+    return "; if only the channel axis is missing, give x[None]"
 
 
 def from_images(images: Any, axes: int, dims: int) -> Any:

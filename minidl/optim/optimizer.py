@@ -7,12 +7,15 @@ the next step and need no new group. Read `sgd.py` next, the shortest optimiser.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from minidl.accumulation import is_doubled, used
 from minidl.errors import ShapeError, did_you_mean
+from minidl.nn.hints import check_arguments
 from minidl.nn.module import Module, Parameter
 from minidl.tensor import Tensor, as_array, enable_grad
 
@@ -33,11 +36,16 @@ class Optimizer:
     required_state: tuple[str, ...] = ()  # what a parameter has after its first step
     optional_state: tuple[str, ...] = ()  # what it has under some options
 
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        check_arguments(cls, args, options)
+        return super().__new__(cls)
+
     def __init__(self, params: Any, defaults: dict[str, Any]):
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.has_stepped = False
+        self._warned = False
         for group in self._as_groups(params):
             self.add_param_group(group)
         if not any(group["params"] for group in self.param_groups):
@@ -147,13 +155,28 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group, ready in [(group, self._ready(group)) for group in self.param_groups]:
+        work = [(group, self._ready(group)) for group in self.param_groups]
+        self._notice_uncleared([parameter for _, ready in work for parameter, _ in ready])
+        for group, ready in work:
             if ready:
                 self._update(group, ready)
                 if float(group["lr"]) > 0:
                     _mark_trained(ready)
         self.has_stepped = True
         return loss
+
+    def _notice_uncleared(self, stepped: list[Tensor]) -> None:
+        """Warn, once, if this step uses gradients that hold those of the step before too: `zero_grad()` is missing."""
+        if self._warned or not stepped:
+            return
+        smallest = min(stepped, key=_size)
+        if is_doubled(smallest.grad):
+            self._warned = True
+            warnings.warn(f"{self._name}.step: the gradients were not cleared since the last step, so that backward() "
+                          "added to the old ones and this step repeats the last; call optimizer.zero_grad() before "
+                          "backward() (this is said once)", stacklevel=3)
+        else:
+            used(smallest.grad)
 
     def _ready(self, group: dict[str, Any]) -> list[tuple[Tensor, Any]]:
         """The group's trainable parameters that have a gradient, with the gradient's array."""
@@ -261,6 +284,10 @@ class Optimizer:
             lines.append(f"Parameter Group {index}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key not in ("params", "param_names")]
         return "\n".join([*lines, ")"])
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.array.size
 
 
 def _mark_trained(ready: list[tuple[Tensor, Any]]) -> None:

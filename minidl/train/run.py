@@ -17,6 +17,8 @@ from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 from minidl.train.batches import groups, inputs_and_target, sample_count
 from minidl.train.callbacks import Callback
+from minidl.train.checks import check_first_batch, check_start
+from minidl.train.diagnosis import bad_rows, first_anomaly, name_samples
 from minidl.train.guards import InterruptAtSafePoints, locating
 from minidl.train.meter import Meter, loss_value
 from minidl.train.progress import Bar, as_text
@@ -53,6 +55,7 @@ class Run:
             try:
                 for callback in self.callbacks:
                     callback.on_fit_begin(self.trainer)
+                check_start(self)
                 while self.epoch < self.epochs and not history.stop_reason:
                     self.epoch += 1
                     self._epoch()
@@ -111,7 +114,8 @@ class Run:
         self.trainer.model.train()
         meter = Meter(self.trainer.metrics)
         with Bar(self.progress, sample_count(self.loader), f"{self.label}{name}") as bar:
-            for group in groups(self.loader, self.accumulate):
+            self.batches = iter(self.loader)
+            for group in groups(self.batches, self.accumulate):
                 self.step += 1
                 before = meter.samples
                 loss = self._step(group, meter)
@@ -128,12 +132,14 @@ class Run:
         total = 0.0
         self.optimizer.zero_grad()
         network = self._network()
-        for inputs, target in batches:
+        for place, (inputs, target) in enumerate(batches):
             output = network(*inputs)
+            if self.epoch == self.step == 1 and place == 0:
+                check_first_batch(self, inputs, output)
             loss = self.trainer.loss(output, target)
             value, size = loss_value(loss), inputs[0].shape[0]
             if not math.isfinite(value):
-                self._refuse(f"the loss is {value}", inputs, target)
+                self._refuse(f"the loss is {value}", batches, place)
             loss.backward(None if len(batches) == 1 else np.full(loss.shape, size / samples, loss.dtype))
             meter.update(value, size, output, target)
             total += value * size
@@ -141,27 +147,35 @@ class Run:
             parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             norm = clip_grad_norm_(parameters, self.clip_norm)
             if not math.isfinite(norm.item()):
-                self._refuse(f"the norm of the gradients is {norm.item()}", *batches[-1])
+                self._refuse(f"the norm of the gradients is {norm.item()}", batches, len(batches) - 1)
         self.optimizer.step()
         return total / samples
 
-    def _refuse(self, what: str, inputs: tuple[Tensor, ...], target: Tensor) -> None:
+    def _refuse(self, what: str, batches: list, place: int) -> None:
         """Raise FloatingPointError with the likely cause; the weights are still those after the last good step."""
         self.optimizer.zero_grad()
+        inputs, target = batches[place]
+        size = inputs[0].shape[0]
+        indices = getattr(self.batches, "last", lambda back: None)(len(batches) - 1 - place)
         spoilt = [name for name, parameter in self.trainer.model.named_parameters() if not _all_finite(parameter)]
-        if not all(map(_all_finite, inputs)):
+        bad_inputs = [row for part in inputs for row in bad_rows(part)]
+        rows, found = bad_inputs or bad_rows(target), ""
+        if bad_inputs:
             cause = "the inputs of this batch hold nan or inf: clean the data"
-        elif not _all_finite(target):
+        elif rows:
             cause = "the target of this batch holds nan or inf: clean the data"
         elif spoilt:
             cause = (f"parameter '{spoilt[0]}' holds nan or inf since an earlier step: start again from good weights "
                      "with a lower learning rate or with clip_norm=1.0")
         else:
+            found = first_anomaly(self.trainer.model, self.trainer.loss, inputs, target)
             cause = ("try a lower learning rate, fit(…, clip_norm=1.0), inputs scaled to about [-1, 1], and look for "
                      "the log of or a division by zero in model and loss")
+        samples = name_samples(indices, sorted(set(rows)), size)
         rates = ", ".join(dict.fromkeys(f"{float(group['lr']):g}" for group in self.optimizer.param_groups))
-        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}; {cause}. This step was not made, "
-                                 "the weights are as the step before left them")
+        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}" + (f" ({samples})" if samples else "")
+                                 + (f"; first went bad: {found}" if found else "")
+                                 + f"; {cause}. This step was not made, the weights are as the step before left them")
 
 
 def _all_finite(tensor: Tensor) -> bool:
