@@ -141,16 +141,16 @@ def lora(run: Run) -> Trained:
 
 
 METHODS = {
-    "scratch": Method("from scratch", "fresh weights; all steps train everything", 3e-3, scratch, carries=False),
+    "scratch": Method("from scratch", "fresh weights; all steps train everything", 1e-2, scratch, carries=False),
     "parameters": Method("parameter transfer", "the source's weights and a fresh head; all steps train everything",
-                         3e-3, parameters),
+                         1e-2, parameters),
     "features": Method("feature transfer", "the source's body frozen, its outputs computed once if that pays; all "
                        "steps train a fresh head", 1e-2, features),
     "structure": Method("structure transfer", "the source's architecture from its JSON, no weights; all steps train "
-                        "everything", 3e-3, structure, carries=False),
+                        "everything", 1e-2, structure, carries=False),
     "fine_tune": Method("fine_tune", f"the source's weights and a fresh head; {HEAD_PART:.0%} of the steps train the "
                         f"head alone (rate {HEAD_RATE:g}), the others everything, with rates that fall towards the "
-                        "input", 3e-3, fine_tuned),
+                        "input", 1e-2, fine_tuned),
     "lora": Method("LoRA", f"the source's weights frozen; all steps train adapters of rank {RANK} beside them and a "
                    "fresh head", 1e-2, lora),
 }

@@ -126,19 +126,23 @@ def draw(results: Comparison, path: Path) -> None:
     axes: Any = figure.subplots()
     rows, counts = results.rows(), results.labels()
     methods = [method for method in METHODS if any(row["method"] == method for row in rows)]
+    harmful: list[tuple[float, float]] = []
     for place, method in enumerate(methods):
         own = [row for row in rows if row["method"] == method]
         nudge = 1.03 ** (place - (len(methods) - 1) / 2)  # so that bars of different methods do not hide each other
         axes.errorbar([row["labels"] * nudge for row in own], [row["accuracy"] for row in own],
-                      yerr=[row["accuracy_std"] or 0 for row in own], marker="o", markersize=4, capsize=2,
-                      linestyle="--" if not METHODS[method].carries else "-", label=METHODS[method].title)
-        harmful = [row for row in own if row["negative_transfer"]]
-        axes.plot([row["labels"] * nudge for row in harmful], [row["accuracy"] for row in harmful], "o",
-                  markersize=12, markerfacecolor="none", markeredgecolor="red",
-                  label="loses to scratch: negative transfer" if harmful and not _labelled(axes) else None)
-    seeds = results.settings["seeds"]
-    axes.set(title=f"{results.source['name']} carried to {results.target['name']}, {results.settings['budget']:,} "
-                   f"steps each" + (f" (mean and standard deviation of {seeds} seeds)" if seeds > 1 else ""),
+                      yerr=[row["accuracy_std"] or 0 for row in own], color=f"C{list(METHODS).index(method)}",
+                      marker="o", markersize=4, capsize=2, linestyle="-" if METHODS[method].carries else "--",
+                      label=METHODS[method].title)
+        for row in own:
+            if row["negative_transfer"]:
+                harmful.append((row["labels"] * nudge, row["accuracy"]))
+    if harmful:
+        axes.plot(*zip(*harmful), "o", markersize=12, markerfacecolor="none", markeredgecolor="red",
+                  label="negative transfer: loses to scratch")
+    seeds, steps = max(row["seeds"] for row in rows), results.settings["budget"]
+    axes.set(title=f"{results.source['name']} carried to {results.target['name']}, {steps:,} steps a run\n"
+                   + (f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"),
              xlabel="labelled images of the target", xscale="log",
              ylabel=f"accuracy on {results.target['measured_on']} images")
     axes.xaxis.set_major_locator(FixedLocator(counts))
@@ -146,10 +150,6 @@ def draw(results: Comparison, path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", framealpha=0.6)
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
-
-
-def _labelled(axes: Any) -> bool:
-    return any("negative transfer" in str(text) for text in axes.get_legend_handles_labels()[1])
