@@ -10,7 +10,7 @@ import datetime
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,9 @@ class Settings:
         return (self.rates or {}).get(method, METHODS[method].rate)
 
     def as_json(self) -> dict[str, Any]:
-        values = asdict(self, dict_factory=lambda pairs: {k: v for k, v in pairs if k not in ("source", "target")})
-        return {"source": _name(self.source), "target": _name(self.target), **values,
+        """The settings as JSON values, with the rate of every method that is compared."""
+        return {**{field.name: getattr(self, field.name) for field in fields(self)},
+                "source": _name(self.source), "target": _name(self.target),
                 "rates": {method: self.rate(method) for method in self.methods}}
 
 
@@ -166,7 +167,7 @@ class Experiment:
 
     def run(self, progress: bool) -> None:
         """All runs, seed by seed, so that what Ctrl-C leaves can be compared."""
-        with _lines(self.results.planned, progress) as say:
+        with random.preserved(), _lines(self.results.planned, progress) as say:
             try:
                 for seed in range(self.settings.seed, self.settings.seed + self.settings.seeds):
                     self._train_source(seed, say)
@@ -206,7 +207,12 @@ class Experiment:
         batches = batches_of(len(images), settings.batch_size, settings.budget, np.random.default_rng((seed, 3)))
         run = Run(self.source, images, batches, len(self.target.classes), settings.rate(method))
         started = time.perf_counter()
-        model, proof = METHODS[method].train(run)
+        try:
+            model, proof = METHODS[method].train(run)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"compare-transfer: {method}, {len(images):,} labels, seed {seed}: {error}; its "
+                                     f"highest rate, {run.rate:g}, may be too large for this network (--rate {method}="
+                                     "…). What was finished is in results.json") from error
         seconds = time.perf_counter() - started
         score = self._accuracy(model, self.target.test)
         self.results.runs.append({
