@@ -15,7 +15,7 @@ from pathlib import Path
 
 import minidl
 from minidl.compare import METHODS, run_comparison, write_report
-from minidl.compare import Settings as Comparison
+from minidl.compare import Settings as ComparisonSettings
 from minidl.compare.report import proofs, summary
 from minidl.data import download
 from minidl.demo import Settings, run_demo
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_comparison(verbs: argparse._SubParsersAction) -> None:
     """The options of compare-transfer; what is not given is left to `Settings`, or to QUICK."""
-    default = {field.name: field.default for field in fields(Comparison)}
+    default = {field.name: field.default for field in fields(ComparisonSettings)}
     compare = verbs.add_parser("compare-transfer", help="compare six methods of carrying a network to a task",
                                description=COMPARE, formatter_class=argparse.RawDescriptionHelpFormatter,
                                argument_default=argparse.SUPPRESS)
@@ -124,11 +124,11 @@ def compare(options: argparse.Namespace) -> int:
     """Run compare-transfer; 130 if Ctrl-C ended it, with what was finished written."""
     given = vars(options)
     chosen = {**(QUICK | {"embedded": True} if given.get("quick") else {}),
-              **{field.name: given[field.name] for field in fields(Comparison) if field.name in given}}
+              **{field.name: given[field.name] for field in fields(ComparisonSettings) if field.name in given}}
     for name in ("labels", "methods"):
         if given.get(name):
             chosen[name] = [word for words in given[name] for word in words]
-    settings = Comparison(**{**chosen, "rates": dict(chosen.get("rates", ()))})
+    settings = ComparisonSettings(**{**chosen, "rates": dict(chosen.get("rates", ()))})
     plot, json_path, folder = not given.get("no_plot"), given.get("json"), Path(settings.output)
     if plot:
         require_matplotlib()

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from minidl import transfer
+from minidl import random, transfer
 from minidl.cli import main
 from minidl.compare import METHODS, Comparison, Settings, Task, compare_transfer, fit_images, load_task, paired
 from minidl.compare.methods import Run, batches_of
@@ -252,6 +252,25 @@ def test_rates_are_chosen_on_training_images(tmp_path):
     assert found.target["measured_on"] == "validation"
     assert (found.target["images_available"], found.target["images_measured"]) == (5000, 1000)
     assert found.runs[0]["labels"] == 50
+
+
+def test_the_shared_generator_is_left_as_it_was(tmp_path):
+    expected = random.seed(3).random(2)
+    random.seed(3)
+    compare_transfer("mnist", made_up_task(channels=1, rows=28), labels=8, seeds=1, methods="structure", budget=1,
+                     source_budget=1, embedded=True, output=str(tmp_path), progress=False)
+    np.testing.assert_array_equal(random.generator().random(2), expected)
+
+
+def test_a_rate_that_diverges_is_named_and_what_was_finished_is_kept(tmp_path, capsys):
+    transfer.save(mnist_cnn(), tmp_path / "source.safetensors")
+    assert main(["compare-transfer", "--source", str(tmp_path / "source.safetensors"), "--target", "mnist:0,1",
+                 "--labels", "20", "--budget", "3", "--methods", "parameters", "--rate", "parameters=1e30",
+                 "--embedded", "--quiet", "--output", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert "parameters, 20 labels, seed 0" in message and "--rate parameters" in message
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [r["method"] for r in results["runs"]] == ["scratch"] and not results["complete"]
 
 
 def test_images_are_fitted_to_the_network():

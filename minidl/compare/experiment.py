@@ -110,9 +110,10 @@ def compare_transfer(source: str | Task, target: str | Task, *, progress: bool =
 
 def run_comparison(settings: Settings, progress: bool = True) -> Comparison:
     """`compare_transfer` with its arguments in a Settings."""
-    experiment = Experiment(settings)
-    prepare(Path(settings.output))
-    experiment.run(progress)
+    with random.preserved():
+        experiment = Experiment(settings)
+        prepare(Path(settings.output))
+        experiment.run(progress)
     return experiment.results
 
 
@@ -167,7 +168,7 @@ class Experiment:
 
     def run(self, progress: bool) -> None:
         """All runs, seed by seed, so that what Ctrl-C leaves can be compared."""
-        with random.preserved(), _lines(self.results.planned, progress) as say:
+        with _lines(self.results.planned, progress) as say:
             try:
                 for seed in range(self.settings.seed, self.settings.seed + self.settings.seeds):
                     self._train_source(seed, say)
