@@ -143,7 +143,7 @@ def draw(results: Comparison, path: Path) -> None:
     seeds, steps = max(row["seeds"] for row in rows), results.settings["budget"]
     axes.set(title=f"{results.source['name']} carried to {results.target['name']}, {steps:,} steps a run\n"
                    + (f"mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"),
-             xlabel="labelled images of the target", xscale="log",
+             xlabel="labelled images of the target", xscale="log", xlim=(counts[0] / 1.5, counts[-1] * 1.5),
              ylabel=f"accuracy on {results.target['measured_on']} images")
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_minor_locator(NullLocator())
