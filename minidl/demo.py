@@ -9,9 +9,7 @@ All four see the same few labelled images for the same number of epochs. `report
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from minidl import nn, optim, random, transfer
+from minidl.compare import networks
 from minidl.data import fashion_mnist, mnist
 from minidl.data.places import EMBEDDED
 from minidl.models import mnist_cnn
-from minidl.report import require_matplotlib, summarise_runs, table, verdicts, write_report
+from minidl.report import prepare, require_matplotlib, summarise_runs, table, verdicts, write_report
 from minidl.train import Trainer, accuracy
 
 METHODS = ("scratch", "parameters", "features", "structure")
@@ -121,21 +120,18 @@ class Experiment:
         return self.on_target(mnist_cnn(num_classes=len(self.target.classes)), "scratch")
 
     def parameters(self) -> tuple[nn.Module, Any]:
-        model = transfer.load(self.file)
-        return self.on_target(transfer.rehead(model, len(self.target.classes)), "parameters")
+        return self.on_target(networks.carried(transfer.load(self.file), len(self.target.classes)), "parameters")
 
     def features(self) -> tuple[nn.Module, Any]:
-        model = transfer.freeze(transfer.load(self.file), "features")
+        model, head, at = networks.frozen_body(transfer.load(self.file), len(self.target.classes))
         train, held_out = (
-            transfer.compute_features(model, part, at="features", progress=self.progress)
+            transfer.compute_features(model, part, at, progress=self.progress)
             for part in (self.target.train, self.target.held_out)
         )
-        model.classifier = nn.Linear(train[0].shape[1], len(self.target.classes))
-        return model, self.fit(model.classifier, train, held_out, self.settings.target_epochs, "features")
+        return model, self.fit(model.get_submodule(head), train, held_out, self.settings.target_epochs, "features")
 
     def structure(self) -> tuple[nn.Module, Any]:
-        description = json.dumps(transfer.structure(transfer.load(self.file)))
-        return self.on_target(transfer.build(description), "structure")
+        return self.on_target(networks.rebuilt(transfer.load(self.file), len(self.target.classes)), "structure")
 
 
 def load_tasks(settings: Settings, seed: int, embedded: bool) -> tuple[Task, Task]:
@@ -174,10 +170,3 @@ def run_demo(settings: Settings, json_path: Path | None = None, embedded: bool =
     print(f"\n{source.name}: {results['source']['test_accuracy']:.2%} test accuracy. Carried to {target.name}:\n")
     print(table(results), *verdicts(results), f"\nwritten to {folder}{os.sep}", sep="\n")
     return results
-
-
-def prepare(folder: Path) -> None:
-    """Make the folder and try to write in it, so that a failure shows before the training and not after it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass

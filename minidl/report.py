@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -32,6 +33,13 @@ def describe_machine() -> str:
         name = models[0] if models else name
     return (f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
             f"Python {platform.python_version()}, NumPy {np.__version__}")
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder and try to write in it, so that a failure shows before the training and not after it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def combine(runs: list[dict[str, Any]]) -> dict[str, Any]:

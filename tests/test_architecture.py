@@ -37,9 +37,11 @@ MAY_IMPORT = {
     "sklearn": {"random", "tensor", "nn", "data", "optim", "train"},
     "utils": {"data"},
     "report": {"transfer"},
-    "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
+    "compare": {"report", "errors", "random", "tensor", "nn", "data", "optim", "transfer", "models", "train",
+                "compare"},
+    "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train", "compare"},
     "warmup": {"kernels", "random", "tensor", "ops", "nn", "optim"},
-    "cli": {"errors", "data", "demo", "device", "warmup"},
+    "cli": {"errors", "data", "demo", "device", "warmup", "compare", "report"},
 }
 FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 
