@@ -25,7 +25,7 @@ def used(gradient: Any) -> None:
     numbers = gradient.array.reshape(-1)[:LOOKED_AT].copy()
     if numbers.any():
         if len(_numbers) > 2 * len(_used) + 64:  # those of gradients that are gone
-            for key in [key for key in _numbers if key not in _used]:
+            for key in [key for key in list(_numbers) if key not in _used]:
                 _numbers.pop(key, None)
         _used[id(gradient)], _numbers[id(gradient)] = gradient, numbers
 
