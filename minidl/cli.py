@@ -93,7 +93,8 @@ def _add_comparison(verbs: argparse._SubParsersAction) -> None:
     add("--size", type=int, help="rows and columns of the images that the network is given (default: the target's, if "
         "the network takes them)")
     add("--rate", action="append", type=_rate, metavar="METHOD=RATE", dest="rates",
-        help="another highest learning rate for a method: "
+        help="another highest learning rate for a method, or for all=RATE; which is best depends on the network and "
+        "the data, and --validate tells; without: "
         + ", ".join(f"{name}={method.rate:g}" for name, method in METHODS.items()))
     add("--validate", action="store_true", help="measure on a sixth of the target's training images instead of the "
         "test images, and train on the others: for choosing rates")

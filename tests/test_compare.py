@@ -329,4 +329,6 @@ def test_the_body_of_any_network_is_frozen_up_to_its_head():
 
 def test_defaults_of_the_command_are_those_of_the_library():
     assert Settings("mnist", "mnist").shares == [0.01, 0.1, 1.0]
+    rates = Settings("mnist", "mnist", methods="lora", rates={"lora": 0.5, "all": 0.25}).as_json()["rates"]
+    assert rates == {"scratch": 0.25, "lora": 0.5}
     assert Settings("mnist", "mnist", methods=["LoRA", "fine-tune"]).methods == ["scratch", "fine_tune", "lora"]

@@ -46,7 +46,7 @@ class Settings:
         the source's training. batch_size: images a step.
     model: an architecture of the zoo; if None mnist_cnn, or cifar_cnn for a target in colour; for a file what it says.
     size: rows and columns of the images that the network is given; see `networks.size_for`.
-    rates: {method: highest learning rate} instead of those in METHODS.
+    rates: {method: highest learning rate} instead of those in METHODS; "all" stands for the methods not named.
     validate: measure on a sixth of the target's training images instead of the test images, and train on the others:
         for choosing rates and the like.
     embedded: use the images that come with minidl even where the full data is found.
@@ -75,7 +75,10 @@ class Settings:
         for name in ("seeds", "budget", "source_budget", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"compare-transfer: {name} {getattr(self, name)}: at least 1 is needed")
-        self.rates = {_method(name): rate for name, rate in (self.rates or {}).items()}
+        given = dict(self.rates or {})
+        every = given.pop("all", None)
+        self.rates = {name: every for name in METHODS if every is not None}
+        self.rates |= {_method(name): rate for name, rate in given.items()}
         for name, rate in self.rates.items():
             if not 0 < rate < float("inf"):
                 raise ValueError(f"compare-transfer: the learning rate of {name} must be above 0, not {rate}")
