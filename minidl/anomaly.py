@@ -48,6 +48,9 @@ class detect_anomaly:
     def __exit__(self, *exception: object) -> None:
         recording.deferring = self.previous
 
+    def changing(self, tensor: Any) -> None:
+        """A tensor is about to be changed in place, which is no operation that is looked at."""
+
     def run(self, operation: Callable, args: tuple, options: dict) -> Any:
         """Run one operation and look at what it made; called by `differentiable`."""
         name = operation.__name__.lstrip("_")

@@ -1,8 +1,8 @@
 """Whether operations are recorded: on by default, switched off and on by thread. Used by `tensor.py`.
 
-`recording.deferring` is None except while a network is watched (`minidl.onnx.export`) or run with a frozen prefix
-(`minidl.transfer.FrozenPrefix`): then every operation is handed to this object, `run(operation, args, options)`, whose
-result takes its place.
+`recording.deferring` is None except while a network is watched (`minidl.onnx.export`, `minidl.detect_anomaly`) or run
+with a frozen prefix (`minidl.transfer.FrozenPrefix`): then every operation is handed to this object,
+`run(operation, args, options)`, whose result takes its place, and `changing(tensor)` announces a change in place.
 """
 
 from __future__ import annotations

@@ -119,6 +119,13 @@ def digest(model):
     return hashlib.sha256(b"".join(value.array.tobytes() for value in model.state_dict().values())).hexdigest()
 
 
+def unseen(data):
+    """Nine samples to validate with: others than those that are trained on."""
+    inputs, *rest = (part[:9] for part in data)
+    changed = np.where(inputs > 0, 20 - inputs, 0) if inputs.dtype.kind == "i" else inputs * np.float32(0.5)
+    return changed, *rest
+
+
 def trained(build, data, cache, epochs=4, optimizer=optim.Adam, loader=None, prepare=None, validation=True, fits=1,
             **options):
     """The trainer and all that two equal trainings have in common."""
@@ -130,7 +137,7 @@ def trained(build, data, cache, epochs=4, optimizer=optim.Adam, loader=None, pre
         prepare(model, options)
     figures = []
     for _ in range(fits):
-        history = trainer.fit(loader() if loader else data, tuple(part[:9] for part in data) if validation else None,
+        history = trainer.fit(loader() if loader else data, unseen(data) if validation else None,
                               epochs, progress=False, **{"batch_size": 5} | ({} if loader else options))
         figures.append({name: history[name] for name in history if name != "seconds"})
     return trainer, (digest(model), figures)
@@ -388,9 +395,9 @@ class Attending(OwnNoise):
         return self.head(self.more(ops.flatten(ops.scaled_dot_product_attention(y, y, y, None, dropout_p=0.5), 1)))
 
 
-@pytest.mark.parametrize("network, served", [(OwnNoise, False), (Attending, True)])
-def test_random_numbers_in_the_frozen_part_are_part_of_what_a_value_depends_on(network, served):
-    assert_same(network, (IMAGES, LABELS), served=served)
+@pytest.mark.parametrize("network", [OwnNoise, Attending])  # what comes before the random numbers is kept
+def test_random_numbers_in_the_frozen_part_are_part_of_what_a_value_depends_on(network):
+    assert_same(network, (IMAGES, LABELS))
 
 
 class Noise(nn.Module):

@@ -207,6 +207,9 @@ class Recorder:
             return Fixed(value) if alive is None or alive() is None else Ref(number)
         return Opaque(value) if isinstance(value, Module) else value
 
+    def changing(self, tensor: Any) -> None:
+        """A tensor is about to be changed in place: what is traced is read-only and refuses by itself."""
+
     def run(self, operation: Callable, args: Any, options: dict[str, Any]) -> Tensor:
         """Run and record an operation of minidl: what `recording.deferring` is asked for."""
         function = inspect.unwrap(operation)  # on arrays
