@@ -1,6 +1,5 @@
 """What `Trainer.fit` says before its first step and when a loss is not finite, and where it must say nothing."""
 
-import warnings
 
 import numpy as np
 import pytest
