@@ -1,4 +1,4 @@
-"""What can be said of a batch whose loss or gradient is not finite: which samples, and the layer that went bad first."""
+"""What can be said of a batch whose loss or gradient is not finite: which samples, which layer went bad first."""
 
 from __future__ import annotations
 

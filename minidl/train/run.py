@@ -158,7 +158,8 @@ class Run:
                      "the log of or a division by zero in model and loss")
         samples = name_samples(indices, sorted(set(rows)), size)
         rates = ", ".join(dict.fromkeys(f"{float(group['lr']):g}" for group in self.optimizer.param_groups))
-        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}" + (f" ({samples})" if samples else "")
+        raise FloatingPointError(f"{self.where()}: {what} at learning rate {rates}"
+                                 + (f" ({samples})" if samples else "")
                                  + (f"; first went bad: {found}" if found else "")
                                  + f"; {cause}. This step was not made, the weights are as the step before left them")
 
