@@ -395,6 +395,6 @@ def _refuse_gradients(name: str, options: Any) -> None:
 
 def _refuse_lists(name: str, arrays: list) -> None:
     for position, array in enumerate(arrays):
-        if isinstance(array, (list, tuple)):
+        if isinstance(array, (list, tuple, int, float, str)):
             raise TypeError(f"{name}: input {position} is a {type(array).__name__}; make it a tensor first: "
-                            "minidl.tensor([…])") from None
+                            "minidl.tensor(…)") from None

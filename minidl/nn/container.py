@@ -114,4 +114,8 @@ class ModuleDict(Module):
 def _require_module(name: str, module: Any) -> None:
     if not isinstance(module, Module):
         hint = " (the class itself: write it with parentheses)" if isinstance(module, type) else ""
+        if isinstance(module, (list, tuple)):
+            hint = "; give the modules one by one, with a star: Sequential(*layers)"
+        elif callable(module) and not hint:
+            hint = "; a function is no module: nn.ReLU() for functional.relu, or call it in forward()"
         raise TypeError(f"'{name}' must be a Module, not {type(module).__name__}{hint}")

@@ -89,6 +89,7 @@ METHODS = {
 }
 
 ARGUMENTS = {
+    "alpha": "it is called negative_slope",
     "activation": "an activation is a layer of its own, such as nn.ReLU()",
     "batch_input_shape": "there is no input_shape: the first argument says how many channels or features come in",
     "data_format": "images are (N, C, H, W)",
@@ -107,6 +108,10 @@ ARGUMENTS = {
     "units": "the numbers are in_features and out_features, or hidden_size",
     "use_bias": "it is called bias",
 }
+
+
+NO_TENSOR = ("inplace", "dim", "p", "alpha", "negative_slope", "kernel_size", "output_size", "start_dim", "approximate",
+             "beta", "reduction", "in_features", "num_parameters", "num_features", "size")
 
 
 def missing_layer(room: str, name: str, known: Iterable[str]) -> AttributeError:
@@ -131,6 +136,9 @@ def missing_attribute(owner: Any, name: str) -> AttributeError:
 
 def check_arguments(cls: type, args: tuple, options: dict[str, Any]) -> None:
     """Raise TypeError with the layer's public name for arguments that its constructor does not take."""
+    if cls.__init__ is object.__init__ and (args or options):  # type: ignore[misc]
+        called = "" if args and not hasattr(args[0], "grad_fn") else f"; it is called when made: {cls.__name__}()(x)"
+        raise TypeError(f"{cls.__name__} takes no arguments, got {len(args) + len(options)}{called}")
     code = getattr(cls.__init__, "__code__", None)  # type: ignore[misc]
     if code is None or code.co_flags & 12:  # *args or **options
         return
@@ -142,6 +150,9 @@ def check_arguments(cls: type, args: tuple, options: dict[str, Any]) -> None:
             hint = f": {ARGUMENTS[name]}" if name in ARGUMENTS else did_you_mean(name, names)
             hint += "" if hint.endswith("?") else ";"
             raise TypeError(f"{cls.__name__} has no argument '{name}'{hint} it takes ({takes})")
+    if args and hasattr(args[0], "grad_fn") and names and names[0] in NO_TENSOR:
+        raise TypeError(f"{cls.__name__} is a layer, to be made before it is called: {cls.__name__}(…)(x), or the "
+                        "function of that name in nn.functional")
     given_twice = [name for name in positional[:len(args)] if name in options]
     if given_twice:
         place = positional.index(given_twice[0])

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from minidl import kernels
-from minidl.ops.elementwise import as_floating
+from minidl.errors import ShapeError
+from minidl.ops.elementwise import as_floating, neg
 from minidl.tensor import Tensor, differentiable
 
 
@@ -90,7 +91,7 @@ def selu(x: Tensor, inplace: bool = False) -> Tensor:
 
 def logsigmoid(x: Tensor) -> Tensor:
     """log(sigmoid(x)), without underflow."""
-    return -softplus(-x, threshold=float("inf"))
+    return neg(softplus(neg(x), threshold=float("inf")))
 
 
 def mish(x: Tensor, inplace: bool = False) -> Tensor:
@@ -101,5 +102,8 @@ def mish(x: Tensor, inplace: bool = False) -> Tensor:
 def prelu(x: Tensor, weight: Any) -> Tensor:
     """x where x > 0, else weight * x; weight has one element, or one for each channel of x (N, C, …)."""
     if weight.numel() > 1:
+        if x.ndim < 2 or x.shape[1] != weight.numel():
+            raise ShapeError(f"prelu: weight has {weight.numel()} elements, one for each channel (axis 1) of the input "
+                             f"{x.shape} or one in all is needed")
         weight = weight.reshape((-1,) + (1,) * max(x.ndim - 2, 0))  # C, 1, 1
     return relu(x) - weight * relu(-x)

@@ -38,6 +38,8 @@ class MultiStepLR(LRScheduler):
     """Multiply the rate by `gamma` at each epoch in `milestones` (one named twice counts twice)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
+        if not isinstance(milestones, Iterable):
+            raise TypeError(f"MultiStepLR: milestones is a list of epochs such as [30, 60], not {milestones!r}")
         self.milestones, self.gamma = sorted(milestones), gamma
         super().__init__(optimizer, last_epoch)
 
@@ -102,6 +104,9 @@ class LambdaLR(LRScheduler):
                  last_epoch: int = -1):
         count = len(checked_optimizer(optimizer, self).param_groups)
         self.lr_lambdas: list[Any] = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda] * count
+        if not all(map(callable, self.lr_lambdas)):
+            raise TypeError("LambdaLR: lr_lambda is a function of the epoch that gives the factor, such as "
+                            f"lambda epoch: 0.95**epoch, not {lr_lambda!r}")
         if len(self.lr_lambdas) != count:
             raise ValueError(f"LambdaLR: {len(self.lr_lambdas)} functions for {count} parameter groups")
         super().__init__(optimizer, last_epoch)
