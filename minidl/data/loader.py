@@ -126,12 +126,24 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Start a pass. Everything random is drawn here, in the calling thread."""
+        return self.ahead(self.start())
+
+    def start(self, first: int = 0) -> Iterator[Any]:
+        """Draw all that a pass draws, and return its batches from number `first` on, each fetched when asked for."""
         batches = self._batches()
         seed = None
         if is_random(self.dataset):
             seed = int(random.generator(self.generator).integers(2**63))
-        fetched = _fetch_all(self.dataset, self.collate_fn, batches, seed)
-        return _in_background(fetched, self.prefetch) if self.num_workers else fetched
+        return _fetch_all(self.dataset, self.collate_fn, batches, seed, first)
+
+    def ahead(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same batches, fetched ahead of time by a thread if this loader works with one."""
+        return _in_background(batches, self.prefetch) if self.num_workers else batches
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether a generator of an augmentation's own may be ahead of the batches that were handed out."""
+        return self.num_workers > 0 and is_random(self.dataset)
 
     def _batches(self) -> list[np.ndarray]:
         if self.batch_sampler is not None:
@@ -163,8 +175,8 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"DataLoader: {name} must be an integer of at least {least}, got {value!r}")
 
 
-def _fetch_all(dataset: Any, collate: Callable | None, batches: list, seed: int | None) -> Iterator[Any]:
-    for number, indices in enumerate(batches):
+def _fetch_all(dataset: Any, collate: Callable | None, batches: list, seed: int | None, first: int) -> Iterator[Any]:
+    for number, indices in enumerate(batches[first:], first):
         generator = None if seed is None else np.random.default_rng((seed, number))
         with drawing_from(generator):
             batch = _fetch(dataset, collate, indices)
