@@ -9,9 +9,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from minidl.atomic import write_text
 from minidl.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minidl.train.history import cell, check_figure, direction, plain
-from minidl.transfer.atomic import write_text
 
 
 class Callback:

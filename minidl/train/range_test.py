@@ -22,6 +22,7 @@ from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 from minidl.train.batches import as_loader, inputs_and_target
 from minidl.train.guards import locating
+from minidl.train.history import save_figure
 from minidl.train.meter import loss_value
 from minidl.train.streams import find_streams, get_states, set_states
 
@@ -58,8 +59,7 @@ class RangeTest(NamedTuple):
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - 0.1 * (usual - low + 1e-12),
                                                                             usual + 0.5 * (usual - low + 1e-12)))
         axes.legend()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def lr_find(model: Module, loss: Callable[[Any, Any], Tensor], data: Any, *,

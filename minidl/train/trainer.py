@@ -101,9 +101,9 @@ class Trainer:
 
         Model (parameters, buffers, what is frozen), optimiser, ledger and history are at once what they were;
         callbacks, random streams and the place in the data follow when `fit` begins, which needs the same data and
-        arguments, but for `epochs`: all epochs, with those that are done. The result is bit for bit that of one run without a stop.
-        Give the same callbacks in the same order; those that are new begin afresh. Learning rates and other options of
-        the optimiser are those of the checkpoint, and may be changed before `fit`.
+        arguments, but for `epochs`: all epochs, with those that are done. The result is bit for bit that of one run
+        without a stop. Give the same callbacks in the same order; those that are new begin afresh. Learning rates and
+        other options of the optimiser are those of the checkpoint, and may be changed before `fit`.
 
         Raises DataNotFoundError if there is none, FileFormatError for a file that is damaged or no checkpoint,
         LoadError (a ValueError) that names what differs for one of another model or optimiser; then nothing is changed.
