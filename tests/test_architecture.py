@@ -30,13 +30,14 @@ MAY_IMPORT = {
     "optim": {"errors", "kernels", "random", "tensor", "nn", "optim"},
     "transfer": {"atomic", "errors", "random", "tensor", "ops", "nn", "data", "transfer"},
     "models": {"errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
-    "train": {"atomic", "errors", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
+    "train": {"atomic", "errors", "kernels", "random", "tensor", "ops", "nn", "data", "optim", "transfer", "train"},
     "onnx": {"errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
     "utils": {"data"},
     "report": {"transfer"},
     "demo": {"report", "errors", "random", "nn", "data", "optim", "transfer", "models", "train"},
     "warmup": {"kernels", "random", "tensor", "ops", "nn", "optim"},
-    "cli": {"errors", "data", "demo", "device", "warmup"},
+    "certify": {"atomic", "errors", "random", "nn", "data", "optim", "models", "train"},
+    "cli": {"certify", "errors", "data", "demo", "device", "warmup"},
 }
 FILES = sorted([*(ROOT / "minidl").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")])
 
