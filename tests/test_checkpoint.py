@@ -182,8 +182,13 @@ def test_a_signal_in_validation_is_no_difference(tmp_path, usual_signals):
 
 
 def test_a_second_signal_stops_at_once_and_saves_nothing(tmp_path, usual_signals):
-    trainer = go(tmp_path, 4, [Press(2, 1, signal.SIGTERM, signal.SIGINT)])
-    assert trainer.history.interrupted and names(tmp_path) == ["step-00000002.safetensors"]
+    whole = go(tmp_path / "whole", 4)
+    trainer = go(tmp_path / "run", 4, [Press(2, 1, signal.SIGTERM, signal.SIGINT)])
+    assert trainer.history.interrupted and names(tmp_path / "run") == ["step-00000002.safetensors"]
+    saved = packing.read(tmp_path / "run" / "step-00000002.safetensors", KIND)
+    assert saved["within"] is None, "a step may have been cut in two"
+    on = go(tmp_path / "run", 4, path=tmp_path / "run")
+    assert on.history["loss"] == whole.history["loss"]
     with pytest.raises(KeyboardInterrupt), InterruptAtSafePoints() as guard:
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
