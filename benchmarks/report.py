@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import geometric_mean
+from minidl.atomic import write_text
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
@@ -27,7 +28,7 @@ COLUMNS = (  # heading, and the entry of a row
 def save(rows: list[Row], path: Path) -> None:
     """Write rows as a JSON list with a line for each, so that versions of it can be compared by eye."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    write_text(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
 
 
 def load(paths: Iterable[Path]) -> list[Row]:
@@ -117,7 +118,7 @@ def write_between_marks(text: str, path: Path) -> None:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} has no place for the table; put these two lines where it belongs:\n{BEGIN}\n{END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    write_text(path, f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
 def picture(rows: list[Row], path: Path) -> None:

@@ -84,7 +84,7 @@ for load in (rt_polarity, sms_spam):
                 results.append({"data": load.__name__, **run(parts, recurrent, start, seed)})
                 bar.update()
 bar.close()
-(options.output / "results.json").write_text(json.dumps(results, indent=2))
+transfer.write_text(options.output / "results.json", json.dumps(results, indent=2))
 
 # %% The table: test accuracy and F1 of the second class, mean and standard deviation over the seeds
 print("\n| data | layer | word vectors | validation after 1 epoch | test accuracy | test F1 | seconds |\n"

@@ -76,7 +76,7 @@ for share in shares:
             bar.update()
         results.append(row)
 bar.close()
-(options.output / "results.json").write_text(json.dumps(results, indent=2))
+transfer.write_text(options.output / "results.json", json.dumps(results, indent=2))
 
 # %% The table: mean and standard deviation over the seeds
 print("\n| labels | from scratch | transfer | difference in points |\n| ---: | ---: | ---: | ---: |")

@@ -1,7 +1,9 @@
 """The `minidl` command: thin, each verb calls the library.
 
 `minidl demo` learns MNIST and carries the network to Fashion-MNIST; `minidl compare-transfer` measures six methods of
-carrying a network to a task; `minidl data get NAME` downloads a data set; `minidl warmup` compiles the kernels.
+carrying a network to a task; `minidl data get NAME` downloads a data set; `minidl warmup` compiles the kernels;
+`minidl certify FILE` does the training that a file describes and writes its hashes into it, `minidl replay FILE` does it
+again and finds the first step that differs.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import minidl
+from minidl.certify import EXAMPLE, certify, replay
 from minidl.compare import METHODS, run_comparison, write_report
 from minidl.compare import Settings as ComparisonSettings
 from minidl.compare.report import proofs, summary
@@ -65,6 +68,13 @@ def parser() -> argparse.ArgumentParser:
     get = data.add_parser("get", help="download the official files, check and keep them")
     get.add_argument("name", choices=sorted(download.FILES))
     get.add_argument("--root", type=Path, help="folder to keep them in (default: MINIDL_DATA or the user's cache)")
+
+    make = verbs.add_parser("certify", help="do the training that a file describes and write its hashes into the file")
+    make.add_argument("path", type=Path, metavar="run.json", help=f"what to train, such as {EXAMPLE}")
+    make.add_argument("--force", action="store_true", help="replace a certificate that is there")
+    again = verbs.add_parser("replay", help="do a certified training again and find the first step that differs")
+    again.add_argument("path", type=Path, metavar="run.json")
+    again.add_argument("other", type=Path, nargs="?", metavar="other.json", help="compare two certificates instead")
 
     verbs.add_parser("warmup", help="compile all kernels now and keep them on disk, so that no training waits for it")
     return top
@@ -152,6 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warm_up()
         elif options.verb == "compare-transfer":
             return compare(options)
+        elif options.verb == "certify":
+            made = certify(options.path, options.force)
+            print(f"certified: {len(made['steps']):,} steps, chain {made['chain']}, written to {options.path}")
+        elif options.verb == "replay":
+            outcome = replay(options.path, options.other)
+            print(outcome.text)
+            return 0 if outcome.equal else 1
         else:
             settings = Settings(**{field.name: getattr(options, field.name) for field in fields(Settings)})
             run_demo(settings, json_path=options.json, embedded=options.embedded, plot=not options.no_plot,

@@ -96,7 +96,7 @@ def test_promise_5_the_file_and_its_folder_are_synced_in_order(tmp_path, monkeyp
 
 KILLED = """
 import os, sys
-import minidl.formats.atomic as module
+import minidl.atomic as module
 path, name, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
 real, count = getattr(os, name), [0]
 def dying(*args, **options):
@@ -153,7 +153,7 @@ def test_impossible_places_are_named_with_the_reason(tmp_path, make, kind, reaso
 
 AS_A_USER = """
 import os, sys
-from minidl.formats.atomic import write_bytes
+from minidl.atomic import write_bytes
 if os.getuid() == 0:  # who may write everywhere
     os.setuid(65534)
 try:

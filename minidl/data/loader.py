@@ -126,12 +126,26 @@ class DataLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Start a pass. Everything random is drawn here, in the calling thread."""
+        return self.ahead(self.start())
+
+    def start(self, first: int = 0) -> _Pass:
+        """Draw all that a pass draws, and return its batches from number `first` on, each fetched when asked for."""
         batches = self._batches()
         seed = None
         if is_random(self.dataset):
             seed = int(random.generator(self.generator).integers(2**63))
-        fetched = _fetch_all(self.dataset, self.collate_fn, batches, seed)
-        return _Pass(batches, _in_background(fetched, self.prefetch) if self.num_workers else fetched)
+        return _Pass(batches, _fetch_all(self.dataset, self.collate_fn, batches, seed, first), first)
+
+    def ahead(self, batches: _Pass) -> _Pass:
+        """The same batches, fetched ahead of time by a thread if this loader works with one."""
+        if not self.num_workers:
+            return batches
+        return _Pass(batches.indices, _in_background(batches.batches, self.prefetch), batches.given)
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Whether a generator of an augmentation's own may be ahead of the batches that were handed out."""
+        return self.num_workers > 0 and is_random(self.dataset)
 
     def _batches(self) -> list[np.ndarray]:
         if self.batch_sampler is not None:
@@ -161,8 +175,8 @@ class DataLoader:
 class _Pass:
     """One pass through the data, which knows the indices of the samples in the batches it has given."""
 
-    def __init__(self, indices: list[np.ndarray], batches: Iterator[Any]):
-        self.indices, self.batches, self.given = indices, batches, 0
+    def __init__(self, indices: list[np.ndarray], batches: Iterator[Any], given: int = 0):
+        self.indices, self.batches, self.given = indices, batches, given
 
     def __iter__(self) -> _Pass:
         return self
@@ -187,8 +201,8 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"DataLoader: {name} must be an integer of at least {least}, got {value!r}")
 
 
-def _fetch_all(dataset: Any, collate: Callable | None, batches: list, seed: int | None) -> Iterator[Any]:
-    for number, indices in enumerate(batches):
+def _fetch_all(dataset: Any, collate: Callable | None, batches: list, seed: int | None, first: int) -> Iterator[Any]:
+    for number, indices in enumerate(batches[first:], first):
         generator = None if seed is None else np.random.default_rng((seed, number))
         with drawing_from(generator):
             batch = _fetch(dataset, collate, indices)

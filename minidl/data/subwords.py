@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from minidl.atomic import write_text
 from minidl.data.tokenizer import Texts, each_text
 from minidl.errors import DataNotFoundError, FileFormatError, ShapeError
 
@@ -45,8 +46,8 @@ class SubwordTokenizer:
         return cls(_from_json(_file_of(path, "tokenizer.json")[0]))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write a `tokenizer.json`."""
-        Path(path).write_text(self.backend.to_str(), encoding="utf-8")
+        """Write a `tokenizer.json`, atomically."""
+        write_text(path, self.backend.to_str())
 
     def __len__(self) -> int:
         """How many tokens there are: the `num_embeddings` of an embedding for them."""

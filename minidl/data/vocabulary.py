@@ -10,9 +10,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
+from minidl.atomic import write_text
 from minidl.errors import FileFormatError, ShapeError, did_you_mean
 
 FILE_LIMIT = 64 * 2**20  # bytes
@@ -116,14 +116,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike, **more: Any) -> None:
         """Write the tokens as JSON to `path`, replacing a file that is there in one step."""
-        target = Path(path)
-        content = json.dumps({"format": FORMAT, **more, **self._state()}, ensure_ascii=False)
-        temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(content, encoding="utf-8")
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, json.dumps({"format": FORMAT, **more, **self._state()}, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Vocabulary:

@@ -2,13 +2,13 @@
 
 `load_tensors` and `save_tensors` in `tensors.py` are the door. Behind it: `tensorfile.py` (safetensors), `archive.py`
 (zip and NumPy's .npz), `torchfile.py` and `torchpickle.py` (PyTorch), `hdf5.py` and `kerasfile.py` (Keras);
-`atomic.py` writes. Whatever is wrong with a file ends in `FileFormatError`. What a file means for a model is the
+`minidl/atomic.py` writes. Whatever is wrong with a file ends in `FileFormatError`. What a file means for a model is the
 business of `minidl.transfer`.
 """
 
 from __future__ import annotations
 
-from minidl.formats.atomic import atomic_write, write_bytes, write_text
+from minidl.atomic import atomic_write, write_bytes, write_text
 from minidl.formats.tensorfile import load_metadata
 from minidl.formats.tensors import load_tensors, save_tensors
 

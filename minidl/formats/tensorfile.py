@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from minidl.errors import FileFormatError, did_you_mean
-from minidl.formats import atomic
+from minidl import atomic
 from minidl.tensor import as_array
 
 HEADER_LIMIT = 100 * 2**20  # bytes, the safetensors library's own limit

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from minidl.train.averaging import WeightAveraging
 from minidl.train.callbacks import BestWeights, Callback, CSVLog, EarlyStopping, JSONLinesLog, LearningRate
+from minidl.train.certificate import Certificate, RunsDiffer, first_difference, read_certificate
+from minidl.train.checkpoint import Checkpoint
 from minidl.train.checks import TrainingWarning
 from minidl.train.finetune import FineTuneHistory, fine_tune, train_head
 from minidl.train.history import History
@@ -35,9 +37,10 @@ from minidl.train.range_test import RangeTest, lr_find
 from minidl.train.trainer import Trainer
 
 __all__ = [
-    "Accuracy", "BestWeights", "CSVLog", "Callback", "ConfusionMatrix", "EarlyStopping", "F1", "FineTuneHistory",
-    "History", "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError", "Metric", "Perplexity",
-    "Precision", "RangeTest", "Recall", "TopKAccuracy", "Trainer", "TrainingWarning", "WeightAveraging", "accuracy",
-    "confusion_matrix", "f1", "fine_tune", "lr_find", "mean_absolute_error", "mean_squared_error", "perplexity",
-    "precision", "recall", "top_k_accuracy", "train_head",
+    "Accuracy", "BestWeights", "CSVLog", "Callback", "Certificate", "Checkpoint", "ConfusionMatrix", "EarlyStopping",
+    "F1", "FineTuneHistory", "History", "JSONLinesLog", "LearningRate", "MeanAbsoluteError", "MeanSquaredError",
+    "Metric", "Perplexity", "Precision", "RangeTest", "Recall", "RunsDiffer", "TopKAccuracy", "Trainer",
+    "TrainingWarning", "WeightAveraging", "accuracy", "confusion_matrix", "f1", "fine_tune", "first_difference",
+    "lr_find", "mean_absolute_error", "mean_squared_error", "perplexity", "precision", "read_certificate", "recall",
+    "top_k_accuracy", "train_head",
 ]

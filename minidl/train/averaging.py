@@ -34,3 +34,10 @@ class WeightAveraging(Callback):
     def on_fit_end(self, trainer: Any) -> None:
         if self.keep and not trainer.history.interrupted:
             self.ema.copy_to_model()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.ema.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ema.load_state_dict(state["average"])
+        self._steps = int(state["steps"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+from minidl.atomic import write_text
 from minidl.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from minidl.train.history import cell, check_figure, direction, plain
 
@@ -17,7 +19,15 @@ class Callback:
 
     `trainer` has `model`, `optimizer`, `history`, `columns` (the names of all figures) and `stop(reason)`, which ends
     the run after this epoch. `on_fit_end` is called after the last epoch and after Ctrl-C, not after an error.
+
+    One whose attributes change during a run defines `state_dict`, and `load_state_dict` which takes it back, so that a
+    run can go on from a `Checkpoint`. `on_fit_begin`, and in the middle of an epoch `on_epoch_begin`, are then called
+    again, before `load_state_dict`.
+    place: callbacks are called in the order of this number, then in that of the list.
     """
+
+    place = 0
+    only_watches = False  # whether a run goes on the same without it
 
     def on_fit_begin(self, trainer: Any) -> None:
         """Before anything is trained: the place to refuse wrong settings."""
@@ -28,11 +38,21 @@ class Callback:
     def on_batch_end(self, trainer: Any, step: int, loss: float) -> None:
         """After each step of the optimiser (one batch, or `accumulate` batches); `step` counts within the epoch."""
 
+    def on_validation_begin(self, trainer: Any, epoch: int) -> None:
+        """After the last step of an epoch, before validation, if there is any."""
+
     def on_epoch_end(self, trainer: Any, epoch: int, figures: dict[str, Any]) -> None:
         """After an epoch and its validation; `figures` is the line of the history."""
 
     def on_fit_end(self, trainer: Any) -> None:
         """At the end; `trainer.history.interrupted` says whether it was Ctrl-C."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this callback has to remember to go on later: numbers, texts, lists, dicts and arrays, by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
 
 
 class Monitor(Callback):
@@ -63,6 +83,12 @@ class Monitor(Callback):
             self.best, self.best_epoch = value, epoch
         return better
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch = float(state["best"]), int(state["best_epoch"])
+
 
 class BestWeights(Monitor):
     """Keeps the weights of the best epoch and puts them back at the end (after Ctrl-C only if you call `restore`)."""
@@ -89,6 +115,13 @@ class BestWeights(Monitor):
         for name, array in self.weights.items():
             state[name].array[...] = array
 
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.weights = dict(state["weights"])
+
 
 class EarlyStopping(BestWeights):
     """Ends the run after `patience` epochs in a row without a better figure.
@@ -114,7 +147,10 @@ class EarlyStopping(BestWeights):
 
 
 class _Log(Callback):
-    """A file that is made, with its folders, before training starts, and gets a line after every epoch."""
+    """A file that is made, with its folders, before training starts, and gets a line after every epoch.
+
+    Made anew, it begins with the epochs that are in the history already, if the run goes on from a checkpoint.
+    """
 
     def __init__(self, path: str | Path, append: bool = False):
         self.path, self.append = Path(path), append
@@ -122,9 +158,14 @@ class _Log(Callback):
     def on_fit_begin(self, trainer: Any) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a" if self.append else "w", newline="", encoding="utf-8") as file:
-                if file.tell() == 0:
-                    self.write_header(file, trainer.columns)
+            if not (self.append and self.path.exists() and self.path.stat().st_size):
+                begin = io.StringIO(newline="")
+                self.write_header(begin, trainer.columns)
+                for row in zip(*trainer.history.values()):
+                    self.write(begin, trainer.columns, dict(zip(trainer.history, row)))
+                write_text(self.path, begin.getvalue())
+            with open(self.path, "a"):  # whether it can be appended to
+                pass
         except OSError as error:
             raise OSError(error.errno, f"{type(self).__name__} cannot write its file, choose another folder: "
                           f"{error.strerror}", str(self.path)) from error
@@ -195,3 +236,10 @@ class LearningRate(Callback):
             self.schedule.step(figures[self.monitor])  # type: ignore[call-arg]
         elif self.every == "epoch":
             self.schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"schedule": self.schedule.state_dict(), "monitor": self.monitor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.schedule.load_state_dict(state["schedule"])
+        self.monitor = state["monitor"]

@@ -34,33 +34,48 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = mode
 
 
+class StopRequested(KeyboardInterrupt):
+    """A request to stop, raised between two steps, where everything belongs together; its text names the signal."""
+
+
 class InterruptAtSafePoints:
     """Within the block, Ctrl-C waits for the next `check()`, so that it never cuts an optimiser's step in two.
 
     A second Ctrl-C interrupts at once. Only in the main thread, and only where Ctrl-C has Python's usual meaning.
+    terminate: let SIGTERM, by which a system ends a process, count as Ctrl-C where nothing else listens to it.
     """
 
+    def __init__(self, terminate: bool = False):
+        self.terminate = terminate
+
     def __enter__(self) -> InterruptAtSafePoints:
-        self.pressed = False
-        main = threading.current_thread() is threading.main_thread()
-        self.active = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if self.active:
-            signal.signal(signal.SIGINT, self._note)
+        self.pressed = ""  # the name of a signal that came and was not yet acted upon
+        self.asked = False
+        self.before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            usual: list[tuple[int, Any]] = [(signal.SIGINT, signal.default_int_handler)]
+            usual += [(signal.SIGTERM, signal.SIG_DFL)] if self.terminate else []
+            self.before = {number: handler for number, handler in usual if signal.getsignal(number) is handler}
+            for number in self.before:
+                signal.signal(number, self._note)
+        self.active = bool(self.before)
         return self
 
     def _note(self, number: int, frame: Any) -> None:
-        self.pressed = not self.pressed
-        if not self.pressed:
+        again, self.asked = self.asked, True
+        if again:
+            self.pressed = ""
             raise KeyboardInterrupt
+        self.pressed = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed since the last check."""
+        """Raise StopRequested if Ctrl-C was pressed since the last check."""
         if self.pressed:
-            self.pressed = False
-            raise KeyboardInterrupt
+            name, self.pressed = self.pressed, ""
+            raise StopRequested(name)
 
     def __exit__(self, *exception: object) -> None:
-        if self.active:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
         if exception[0] is None:
             self.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minidl.atomic import atomic_write, write_text
 from minidl.errors import did_you_mean
 
 LOWER = {"loss", "error", "perplexity", "mse", "mae", "rmse"}
@@ -83,10 +85,11 @@ class History(dict):
 
     def to_csv(self, path: str | Path) -> None:
         """Write a header and one line an epoch; a figure that is an array is written as JSON."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(self)
-            writer.writerows([cell(value) for value in row] for row in zip(*self.values()))
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(self)
+        writer.writerows([cell(value) for value in row] for row in zip(*self.values()))
+        write_text(path, text.getvalue())
 
     def plot(self, path: str | Path) -> None:
         """Draw a curve of each figure over the epochs, training and validation in one picture, into an image file.
@@ -111,8 +114,14 @@ class History(dict):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(alpha=0.3)
             axes.legend()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: str | Path) -> None:
+    """Write a picture of matplotlib's atomically, in the format that the path's ending names, and make its folder."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png")
 
 
 def plain(value: Any) -> Any:

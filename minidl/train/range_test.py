@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random as python_random
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,9 @@ from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 from minidl.train.batches import as_loader, inputs_and_target
 from minidl.train.guards import locating
+from minidl.train.history import save_figure
 from minidl.train.meter import loss_value
-
-DEEPEST = 8  # levels of attributes and lists in which generators are looked for
-MANY = 1000  # a list longer than this holds data
+from minidl.train.streams import find_streams, get_states, set_states
 
 
 class RangeTest(NamedTuple):
@@ -60,8 +58,7 @@ class RangeTest(NamedTuple):
         margin = 0.1 * (usual - low) or 1.0
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(low - margin, usual + 3 * margin))
         axes.legend()
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        save_figure(figure, path)
 
 
 def lr_find(model: Module, loss: Callable[[Any, Any], Tensor], data: Any, *,
@@ -189,33 +186,10 @@ def _summary(rates: list[float], losses: list[float], smoothing: float, diverged
 @contextmanager
 def _untouched(*sources: Any) -> Iterator[None]:
     """Put every generator that can be reached from `sources`, and the shared ones, back to where it was."""
-    found: dict[int, np.random.Generator] = {}
-    _collect(sources, found, set(), 0)
-    states = [(one, one.bit_generator.state) for one in found.values()]
-    numpy_state, python_state = np.random.get_state(), python_random.getstate()
+    streams = find_streams(sources=sources)
+    states = get_states(streams)
     try:
         with random.preserved():
             yield
     finally:
-        for one, state in states:
-            one.bit_generator.state = state
-        np.random.set_state(numpy_state)
-        python_random.setstate(python_state)
-
-
-def _collect(value: Any, found: dict[int, np.random.Generator], seen: set[int], depth: int) -> None:
-    if isinstance(value, np.random.Generator):
-        found[id(value)] = value
-        return
-    if id(value) in seen or depth > DEEPEST or isinstance(value, (str, bytes, np.ndarray, Tensor, type)):
-        return
-    seen.add(id(value))
-    if isinstance(value, dict):
-        inside = list(value.values())
-    elif isinstance(value, (list, tuple)):
-        inside = list(value)
-    else:
-        inside = list(getattr(value, "__dict__", {}).values())
-    if len(inside) <= MANY:
-        for one in inside:
-            _collect(one, found, seen, depth + 1)
+        set_states(streams, states)

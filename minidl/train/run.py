@@ -17,16 +17,20 @@ from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor
 from minidl.train.batches import groups, inputs_and_target, sample_count
 from minidl.train.callbacks import Callback
+from minidl.train.checkpoint import Checkpoint
 from minidl.train.checks import check_first_batch, check_start
 from minidl.train.diagnosis import bad_rows, first_anomaly, name_samples
-from minidl.train.guards import InterruptAtSafePoints, locating
+from minidl.train.guards import InterruptAtSafePoints, StopRequested, locating
 from minidl.train.meter import Meter, loss_value
 from minidl.train.progress import Bar, as_text
 
 
 @dataclass
 class Run:
-    """The arguments of `fit`, checked, and where the run is: `epoch` and `step` count from 1."""
+    """The arguments of `fit`, checked, and where the run is: `epoch` and `step` count from 1.
+
+    saved: the checkpoint that it goes on from, until it is where that was.
+    """
 
     trainer: Any
     optimizer: Optimizer
@@ -38,9 +42,13 @@ class Run:
     clip_norm: float | None
     progress: bool
     label: str
+    saved: Any = None
     epoch: int = 0
     step: int = 0
     in_validation: bool = False
+    epoch_done: bool = False  # between the measurements of an epoch and the next one
+    stopped_between_steps: bool = False
+    started: float = 0.0  # when the epoch began, in seconds of time.perf_counter
 
     def __post_init__(self) -> None:
         prefix = self.trainer.prefix
@@ -51,22 +59,34 @@ class Run:
     def go(self) -> None:
         """Run all epochs, or until a callback or Ctrl-C stops it."""
         history = self.trainer.history
-        with InterruptAtSafePoints() as self.interrupt, locating(self.where):
+        terminate = any(isinstance(callback, Checkpoint) for callback in self.callbacks)
+        with InterruptAtSafePoints(terminate) as self.interrupt, locating(self.where):
             try:
                 for callback in self.callbacks:
                     callback.on_fit_begin(self.trainer)
                 check_start(self)
-                while self.epoch < self.epochs and not history.stop_reason:
+                self._take_up()
+                while self.epoch < self.epochs and (self.saved is not None or not history.stop_reason):
                     self.epoch += 1
                     self._epoch()
                 if history.stop_reason:
                     self._say(f"stopped after epoch {self.epoch}: {history.stop_reason}")
-            except KeyboardInterrupt:
-                history.interrupted, history.stop_reason = True, f"Ctrl-C in {self.where()}"
-                print(f"{self.label}stopped by Ctrl-C in {self.where()}; the history holds the finished epochs, the "
+            except KeyboardInterrupt as stop:
+                self.stopped_between_steps = isinstance(stop, StopRequested)
+                signal = str(stop) or "Ctrl-C"
+                history.interrupted, history.stop_reason = True, f"{signal} in {self.where()}"
+                print(f"{self.label}stopped by {signal} in {self.where()}; the history holds the finished epochs, the "
                       "model what it has learnt so far", flush=True)
             for callback in self.callbacks:
                 callback.on_fit_end(self.trainer)
+
+    def _take_up(self) -> None:
+        """Go on from a checkpoint; `saved` stays until its epoch has begun, if it was made in the middle of one."""
+        if self.saved is not None:
+            self.saved.begin(self)
+            self._say(f"going on after epoch {self.epoch}" + (f", step {self.saved.within['step']} of the next one"
+                                                             if self.saved.within else ""))
+            self.saved = self.saved if self.saved.within else None
 
     def where(self) -> str:
         """The place in the run, for messages."""
@@ -81,25 +101,28 @@ class Run:
     def _epoch(self) -> None:
         """Train, validate, record, tell."""
         trainer, name = self.trainer, f"epoch {self.epoch}/{self.epochs}"
-        started = time.perf_counter()
-        self.step, self.in_validation = 0, False
+        self.started = time.perf_counter()
+        self.step, self.in_validation, self.epoch_done = 0, False, False
         for callback in self.callbacks:
             callback.on_epoch_begin(trainer, self.epoch)
         meter = self._train(name)
-        rate = meter.samples / (time.perf_counter() - started)
+        rate = meter.samples / (time.perf_counter() - self.started)
         figures = meter.results()
         if self.validation is not None:
             self.in_validation = True
+            for callback in self.callbacks:
+                callback.on_validation_begin(trainer, self.epoch)
             measured = trainer.evaluate_loader(self.validation, self.progress, f"{self.label}{name} validation",
                                                self.interrupt.check, self._network())
             figures |= {f"validation_{key}": value for key, value in measured.items()}
             self.in_validation = False
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - self.started
         row = {"epoch": self.epoch, **figures, "lr": float(self.optimizer.param_groups[0]["lr"]), "seconds": seconds}
         trainer.history.append(row)
         self._say(f"{name}: {as_text(figures)}, {seconds:.1f} s, {rate:,.0f} samples/s")
         for line in self.prefix.end_epoch() if self.prefix is not None else ():
             self._say(line)
+        self.epoch_done = True
         for callback in self.callbacks:
             callback.on_epoch_end(trainer, self.epoch, row)
         self.interrupt.check()
@@ -112,11 +135,14 @@ class Run:
 
     def _train(self, name: str) -> Meter:
         self.trainer.model.train()
-        meter = Meter(self.trainer.metrics)
-        with Bar(self.progress, sample_count(self.loader), f"{self.label}{name}") as bar:
+        self.meter = meter = Meter(self.trainer.metrics)
+        if self.saved is None:
             self.batches = iter(self.loader)
+        else:
+            self.batches, self.saved = self.saved.go_on(self, meter), None
+        with Bar(self.progress, sample_count(self.loader), f"{self.label}{name}") as bar:
             for group in groups(self.batches, self.accumulate):
-                self.step += 1
+                self.step, self.group = self.step + 1, group
                 before = meter.samples
                 loss = self._step(group, meter)
                 for callback in self.callbacks:

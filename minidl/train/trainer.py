@@ -5,6 +5,7 @@ The loop itself is in `run.py`, what may be hung into it in `callbacks.py`; the 
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from minidl.optim.optimizer import Optimizer
 from minidl.tensor import Tensor, no_grad
 from minidl.train.batches import as_loader, inputs_alone, inputs_and_target, sample_count
 from minidl.train.callbacks import Callback
+from minidl.train.checkpoint import latest_checkpoint
 from minidl.train.guards import evaluating, locating
 from minidl.train.history import History
 from minidl.train.meter import Meter, as_metrics, loss_value
 from minidl.train.progress import Bar
 from minidl.train.run import Run
+from minidl.train.training_state import SavedTraining
 from minidl.transfer.ledger import ledger_of
 from minidl.transfer.prefix import FrozenPrefix
 from minidl.transfer.untrained import watch
@@ -46,6 +49,8 @@ class Trainer:
         self.history = History()
         self.prefix = None if frozen_cache is False else FrozenPrefix(model, frozen_cache)
         self.columns: list[str] = []
+        self.run: Run | None = None  # the fit under way
+        self._saved: SavedTraining | None = None  # the checkpoint that the next fit goes on from
         self._where = ""
         self._watched = False
 
@@ -63,7 +68,7 @@ class Trainer:
 
         The training loss and metrics are those of the batches as they were trained on, the loss a mean over samples.
         Ctrl-C ends the run after the step under way: the history holds the finished epochs, the model what it has
-        learnt so far, and `history.interrupted` is True.
+        learnt so far, and `history.interrupted` is True. After `resume` the run goes on where the checkpoint was made.
         Raises ValueError if nothing is trainable or there is no data; FloatingPointError if the loss (or with
         `clip_norm` the gradient) becomes nan or infinite, before the optimiser makes use of it.
         """
@@ -79,12 +84,37 @@ class Trainer:
         names = ["loss", *(metric.name for metric in self.metrics)]
         validated = [] if validation is None else [f"validation_{name}" for name in names]
         self.columns = ["epoch", *names, *validated, "lr", "seconds"]
-        self.history = History()
-        run = Run(self, optimizer, train, validation, list(callbacks), int(epochs), int(accumulate), clip_norm,
-                  progress, f"{label}, " if label else "")
-        with ledger_of(self.model).training(optimizer, f"Trainer.fit, epochs={epochs}, {type(optimizer).__name__}"):
-            run.go()
+        ordered = sorted(callbacks, key=lambda callback: callback.place)
+        run = Run(self, optimizer, train, validation, ordered, int(epochs), int(accumulate), clip_norm, progress,
+                  f"{label}, " if label else "", self._saved)
+        if self._saved is not None:
+            self._saved.check(run)
+        self.history = History() if self._saved is None else self._saved.history()
+        self.run, self._saved = run, None
+        try:
+            with ledger_of(self.model).training(optimizer, f"Trainer.fit, epochs={run.epochs}, "
+                                                f"{type(optimizer).__name__}"):
+                run.go()
+        finally:
+            self.run = None
         return self.history
+
+    def resume(self, path: str | os.PathLike) -> Trainer:
+        """Take over a checkpoint, so that the next `fit` goes on where it was made, and return the trainer.
+
+        path: a file of `Checkpoint`, or its folder, whose latest file is taken.
+
+        Model (parameters, buffers, what is frozen), optimiser, ledger and history are at once what they were;
+        callbacks, random streams and the place in the data follow when `fit` begins, which needs the same data and
+        arguments, but for `epochs`: all epochs, with those that are done. The result is bit for bit that of one run
+        without a stop. Give the same callbacks in the same order; those that are new begin afresh. Learning rates and
+        other options of the optimiser are those of the checkpoint, and may be changed before `fit`.
+
+        Raises DataNotFoundError if there is none, FileFormatError for a file that is damaged or no checkpoint,
+        LoadError (a ValueError) that names what differs for one of another model or optimiser; then nothing is changed.
+        """
+        self._saved = SavedTraining(latest_checkpoint(path)).restore(self)
+        return self
 
     def evaluate(self, data: Any, *, batch_size: int = 256, progress: bool = False) -> dict[str, Any]:
         """The mean loss over the samples of `data` and every metric, by name, in evaluation mode.

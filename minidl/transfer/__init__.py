@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from minidl.errors import did_you_mean
-from minidl.formats.atomic import atomic_write, write_bytes, write_text
+from minidl.atomic import atomic_write, write_bytes, write_text
 from minidl.formats.tensorfile import load_metadata
 from minidl.formats.tensors import load_tensors, save_tensors
 from minidl.transfer.averaging import ExponentialMovingAverage, GreedySoup, average, greedy_soup, update_bn

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import FileFormatError
-from minidl.formats import atomic
+from minidl import atomic
 from minidl.formats.tensorfile import opened, parse_json
 from minidl.transfer.ledger.rows import Event, Reference, Row
 
@@ -23,12 +23,16 @@ KINDS = ("parameter", "buffer", "file")
 
 def save(path: str | os.PathLike, events: Sequence[Event], references: Mapping[str, Reference], model: str,
          dropped: int) -> None:
+    atomic.write_text(path, as_text(events, references, model, dropped) + "\n")
+
+
+def as_text(events: Sequence[Event], references: Mapping[str, Reference], model: str, dropped: int) -> str:
     content = {
         "format": FORMAT, "model": model, "dropped": dropped,
         "events": [{**event._asdict(), "rows": [row._asdict() for row in event.rows]} for event in events],
         "frozen": {name: reference._asdict() for name, reference in references.items()},
     }
-    atomic.write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def load(path: str | os.PathLike) -> tuple[list[Event], dict[str, Reference], str, int]:
@@ -38,7 +42,12 @@ def load(path: str | os.PathLike) -> tuple[list[Event], dict[str, Reference], st
         size = os.fstat(stream.fileno()).st_size
         if size > LARGEST:
             raise FileFormatError(f"{what}: {size:,} bytes are no ledger, at most {LARGEST:,} are read")
-        content = parse_json(stream.read(size), what)
+        return parse(stream.read(size), what)
+
+
+def parse(text: str | bytes, what: str) -> tuple[list[Event], dict[str, Reference], str, int]:
+    """What `as_text` wrote."""
+    content = parse_json(text, what)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileFormatError(f"{what}: not a ledger of this version: its format is not {FORMAT!r}")
     _check_fields(content, {"format": str, "model": str, "dropped": int, "events": list, "frozen": dict}, what)

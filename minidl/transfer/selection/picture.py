@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from minidl.formats.atomic import atomic_write
+from minidl.atomic import atomic_write
 from minidl.transfer.selection.ranks import spearman
 
 

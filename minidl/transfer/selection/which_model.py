@@ -19,7 +19,7 @@ import numpy as np
 
 from minidl.data.images import ImageDataset
 from minidl.errors import ShapeError, did_you_mean
-from minidl.formats.atomic import atomic_write
+from minidl.atomic import atomic_write
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 from minidl.transfer.features import compute_features, features

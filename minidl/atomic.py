@@ -2,7 +2,8 @@
 
 The bytes go to a temporary file in the same folder, reach the disk (fsync), and take the target's name in one step
 (replace); then the folder is synced as well. A process that is killed meanwhile leaves its temporary file behind,
-which the next save in that folder removes. Models, reports and results are all written through here.
+which the next save in that folder removes. Models, checkpoints, ledgers, vocabularies, reports and results are all
+written through here.
 """
 
 from __future__ import annotations
