@@ -2,8 +2,8 @@
 
 `minidl demo` learns MNIST and carries the network to Fashion-MNIST; `minidl compare-transfer` measures six methods of
 carrying a network to a task; `minidl data get NAME` downloads a data set; `minidl warmup` compiles the kernels;
-`minidl certify FILE` does the training that a file describes and writes its hashes into it, `minidl replay FILE` does it
-again and finds the first step that differs.
+`minidl certify FILE` does the training that a file describes and writes its hashes into it, `minidl replay FILE` does
+it again and finds the first step that differs.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from minidl import atomic
 from minidl.data.files import expect_end, read_exactly
 from minidl.errors import FileFormatError
-from minidl import atomic
 
 # What zipfile raises for damage: RuntimeError for an entry that calls itself encrypted, the rest for wrong offsets.
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OverflowError, struct.error)

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from minidl.errors import FileFormatError, did_you_mean
 from minidl import atomic
+from minidl.errors import FileFormatError, did_you_mean
 from minidl.tensor import as_array
 
 HEADER_LIMIT = 100 * 2**20  # bytes, the safetensors library's own limit

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 import minidl
-from minidl.errors import did_you_mean
 from minidl.atomic import write_bytes
+from minidl.errors import did_you_mean
 from minidl.nn.module import Module
 from minidl.onnx import (  # noqa: F401  (each file enters its emitters into the table)
     export_attention,

@@ -21,12 +21,12 @@ import numpy as np
 import minidl
 from minidl.atomic import write_text
 from minidl.errors import FileFormatError
+from minidl.formats.tensorfile import opened, parse_json
 from minidl.kernels import get_num_threads
 from minidl.nn.module import Module
 from minidl.tensor import Tensor
 from minidl.train.callbacks import Callback
-from minidl.transfer.ledger_rows import observe
-from minidl.transfer.tensorfile import opened, parse_json
+from minidl.transfer.ledger.rows import observe
 
 FORMAT = "minidl certificate 1"
 LARGEST = 256 * 2**20  # bytes of a file that is read

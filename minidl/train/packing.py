@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from minidl.errors import FileFormatError
+from minidl.formats import tensorfile
 from minidl.tensor import Tensor
-from minidl.transfer import tensorfile
 
 MARK = "!"  # the key of an object that stands for what JSON has no word for
 DEEPEST = 50

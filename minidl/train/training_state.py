@@ -24,8 +24,8 @@ from minidl.train.history import History
 from minidl.train.meter import Meter
 from minidl.train.packing import field
 from minidl.train.streams import check_state, find_streams, get_states, same, set_states
-from minidl.transfer import ledger_file
-from minidl.transfer.ledger import ATTRIBUTE, Ledger, ledger_of
+from minidl.transfer.ledger import file as ledger_file
+from minidl.transfer.ledger.ledger import ATTRIBUTE, Ledger, ledger_of
 from minidl.transfer.matching import LoadError
 
 KIND = "minidl checkpoint 1"

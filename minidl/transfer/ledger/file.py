@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from minidl.errors import FileFormatError
 from minidl import atomic
+from minidl.errors import FileFormatError
 from minidl.formats.tensorfile import opened, parse_json
 from minidl.transfer.ledger.rows import Event, Reference, Row
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from minidl.atomic import atomic_write
 from minidl.data.images import ImageDataset
 from minidl.errors import ShapeError, did_you_mean
-from minidl.atomic import atomic_write
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array
 from minidl.transfer.features import compute_features, features
