@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "models": {"formats", "errors", "random", "tensor", "ops", "nn", "data", "transfer", "models"},
     "train": {"atomic", "anomaly", "formats", "errors", "kernels", "random", "tensor", "ops", "nn", "data",
               "optim", "transfer", "train"},
-    "onnx": {"formats", "errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
+    "onnx": {"atomic", "formats", "errors", "grad_mode", "kernels", "tensor", "ops", "nn", "transfer", "onnx"},
     "sklearn": {"random", "tensor", "nn", "data", "optim", "train"},
     "utils": {"data"},
     "report": {"atomic", "transfer"},
