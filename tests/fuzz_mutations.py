@@ -213,7 +213,7 @@ def safetensors_offsets(rng, data):
         else:
             entry[field][place(rng, entry[field])] = pick(rng, (*LENGTHS, -1, -8, 10**30, 4.0, "4", True))
         text = json.dumps(header).encode()
-    except (ValueError, AttributeError, IndexError, TypeError, KeyError):
+    except (ValueError, AttributeError, IndexError, TypeError, KeyError, RecursionError):
         return wreck(rng, data)
     return len(text).to_bytes(8, "little") + text + data[8 + size:]
 
