@@ -45,6 +45,8 @@ def linear(inputs, outputs):
     ({"architecture": "[" * 100_000}, "nested too deeply"),
     ({"architecture": '{"class":"Linear","class":"Tanh"}'}, "'class' stands there twice"),
     ({"architecture": {"class": "os.system"}}, "unknown layer 'os.system'"),
+    ({"architecture": {"class": "../../etc/passwd"}}, "unknown layer '../../etc/passwd'"),
+    ({"architecture": {"class": "Sequential", "children": [{"name": "a", "shared": ""}]}}, "is shared with ''"),
     ({"architecture": linear("__import__('os')", 2)}, "must be integer, not text"),
     ({"architecture": {"class": "Linear", "config": {"__init__": 1}}}, "takes no argument '__init__'"),
     ({"architecture": linear(10**9, 10**9)}, "more than fits into the memory allowed"),

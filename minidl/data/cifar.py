@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl.data.files import Bounded, check_labels, expect_end, opened, read_exactly
+from minidl.data.files import Bounded, check_labels, expect_end, opened, read_exactly, read_up_to
 from minidl.data.pickles import PickledArray, read_pickle
 from minidl.errors import FileFormatError
 
@@ -61,7 +61,7 @@ def read_python(path: Path, records: int = BATCH) -> Batch:
 
 
 def _python_batch(stream: Any, path: Path, records: int) -> Batch:
-    raw = stream.read(_PICKLE_LIMIT + 1)
+    raw = read_up_to(stream, _PICKLE_LIMIT + 1)
     if len(raw) > _PICKLE_LIMIT:
         raise FileFormatError(f"{path}: larger than {_PICKLE_LIMIT:,} bytes, a batch of CIFAR-10 has 31 million")
     content = read_pickle(raw, path)

@@ -44,6 +44,15 @@ def read_exactly(stream: Any, size: int, path: Path | str, what: str) -> np.ndar
     return buffer
 
 
+def read_up_to(stream: Any, limit: int) -> bytes:
+    """Read to the end, but at most `limit` bytes; memory is set aside for no more than there are."""
+    parts = []
+    while limit > 0 and (part := stream.read(min(limit, 2**20))):
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)
+
+
 def expect_end(stream: Any, path: Path | str, what: str) -> None:
     """Raise FileFormatError if bytes follow; reading on to the end also checks a gzip file's checksum."""
     if stream.read(1):

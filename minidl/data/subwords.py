@@ -19,6 +19,8 @@ from minidl.data.tokenizer import Texts, each_text
 from minidl.errors import DataNotFoundError, FileFormatError, ShapeError
 
 Kind = TypeVar("Kind", bound="SubwordTokenizer")
+# All else that the library raises is about its file: plain Exception, or BaseException where its Rust code panics.
+GOING_ON = (ImportError, MemoryError, KeyboardInterrupt, SystemExit)
 BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PADS, UNKS = ("[PAD]", "<pad>"), ("[UNK]", "<unk>")
 
@@ -180,7 +182,9 @@ class BPETokenizer(SubwordTokenizer):
         merges, _ = _file_of(file.with_name("merges.txt"))
         try:
             model = _library().models.BPE.from_file(str(file), str(merges))
-        except Exception as error:  # the library raises plain Exception
+        except GOING_ON:
+            raise
+        except BaseException as error:
             raise FileFormatError(f"{file} and {merges.name}: the tokenizers library refuses them: {error}") from error
         return cls(_byte_level(model))
 
@@ -219,9 +223,9 @@ def _from_json(file: Path) -> Any:
         text = file.read_text(encoding="utf-8")
         json.loads(text)
         return _library().Tokenizer.from_str(text)
-    except ImportError:
+    except GOING_ON:
         raise
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:
         raise FileFormatError(f"{file}: the tokenizers library refuses it: {error}") from error
 
 

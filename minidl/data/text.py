@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidl.data.files import Bounded, opened
+from minidl.data.files import Bounded, opened, read_up_to
 from minidl.data.places import search
 from minidl.data.texts import Corpus, TextDataset
 from minidl.errors import DataNotFoundError, FileFormatError
@@ -142,7 +142,7 @@ def _lines(content: str, path: Path) -> list[str]:
 
 def _read(path: Path) -> tuple[str, Path]:
     with opened(path) as stream:
-        content = Bounded(stream, LARGEST, path).read(LARGEST + 1)
+        content = read_up_to(Bounded(stream, LARGEST, path), LARGEST + 1)
     try:
         return content.decode("utf-8"), path
     except UnicodeDecodeError as error:

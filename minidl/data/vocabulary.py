@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from minidl.atomic import write_text
+from minidl.data.files import read_up_to
 from minidl.errors import FileFormatError, ShapeError, did_you_mean
 
 FILE_LIMIT = 64 * 2**20  # bytes
@@ -127,7 +128,7 @@ class Vocabulary:
     def read(cls, path: str | os.PathLike) -> tuple[Vocabulary, dict[str, Any]]:
         """The vocabulary of a file, and what else it was saved with."""
         with open(path, "rb") as stream:
-            raw = stream.read(FILE_LIMIT + 1)
+            raw = read_up_to(stream, FILE_LIMIT + 1)
         if len(raw) > FILE_LIMIT:
             raise FileFormatError(f"{path}: larger than {FILE_LIMIT:,} bytes, which is no vocabulary")
         try:

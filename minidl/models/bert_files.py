@@ -136,7 +136,10 @@ def vocabularies_of(folder: Path) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     listed, whole = folder / "vocab.txt", folder / "tokenizer.json"
     if listed.is_file():
-        words = listed.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        try:
+            words = listed.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise FileFormatError(f"{listed}: byte {error.start:,} is not UTF-8") from error
         found[listed.name] = {word.rstrip("\r"): number for number, word in enumerate(words)}
         if len(found[listed.name]) != len(words):
             twice = len(words) - len(found[listed.name])

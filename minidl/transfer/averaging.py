@@ -20,6 +20,7 @@ from minidl.formats.tensors import load_tensors
 from minidl.nn.module import Module
 from minidl.tensor import Tensor, as_array, no_grad
 from minidl.transfer.features import _batches
+from minidl.transfer.ledger import ledger_of
 from minidl.transfer.lora_layers import Adapted
 
 Source = Module | Mapping[str, Any] | str | os.PathLike
@@ -173,7 +174,11 @@ def average(sources: Iterable[Source], weights: Sequence[float] | None = None) -
     for number, (source, other) in enumerate(zip(listed[1:], arrays[1:]), 1):
         require_alike("average", (listed[0], arrays[0]), (source, other), f"number {number}", "number 0")
     result = {name: _mean([other[name] for other in arrays], factors) for name in arrays[0]}
-    return filled(listed[0], result)
+    made = filled(listed[0], result)
+    if isinstance(made, Module):
+        detail = f"of {len(listed)}, weights {', '.join(f'{factor / sum(factors):.3g}' for factor in factors[:8])}"
+        ledger_of(made).note_rewritten("average", detail, dict.fromkeys(result, f"mean of {len(listed)}"))
+    return made
 
 
 def _mean(arrays: list[np.ndarray], factors: list[float]) -> np.ndarray:

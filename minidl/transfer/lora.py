@@ -16,6 +16,7 @@ import numpy as np
 
 from minidl.nn.module import Module
 from minidl.transfer.freeze import _select, freeze, unfreeze
+from minidl.transfer.ledger import ledger_of
 from minidl.transfer.lora_layers import ADAPTED, Adapted, unfit, with_adapter
 from minidl.transfer.patterns import every_module, matching, nothing_matches
 
@@ -120,6 +121,7 @@ def merge(model: Module) -> Module:
         adapter.base.array = weights[path]
     _replace(model, {id(entry.adapted): entry.layer for entry in undo.values()})
     vars(model)["_merged_lora"] = undo
+    _note(model, "merge", found, "W + (alpha / rank) B A")
     return model
 
 
@@ -145,6 +147,7 @@ def unmerge(model: Module) -> Module:
                 part.train(layer._mode)
     _replace(model, {id(entry.layer): entry.adapted for entry in undo.values()})
     del vars(model)["_merged_lora"]
+    _note(model, "unmerge", undo, "as before merge")
     return model
 
 
@@ -227,6 +230,14 @@ def _require(verb: str, model: Module) -> dict[str, Adapted]:
     if "" in found:
         raise TypeError(f"{verb}: the model is nothing but this {type(model).__name__}; give the model it is a part of")
     return found
+
+
+def _note(model: Module, verb: str, layers: Mapping[str, Any], reason: str) -> None:
+    """Write in the ledger that the weights of these layers are others now."""
+    names = {id(parameter): name for name, parameter in model._every_name()}
+    adapted = [(entry.adapted if isinstance(entry, Merged) else entry) for entry in layers.values()]
+    reasons = {names[id(adapter.base)]: reason for adapter in adapted if id(adapter.base) in names}
+    ledger_of(model).note_rewritten(verb, f"{len(adapted)} adapters", reasons)
 
 
 def _summed(adapted: Adapted, base: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ from minidl.formats.tensorfile import parse_json
 from minidl.formats.tensors import read, save_tensors
 from minidl.nn import init
 from minidl.nn.module import Module
+from minidl.transfer.ledger import ledger_of
+from minidl.transfer.ledger.rows import Row, observe
 from minidl.transfer.lora import adapters, attach, train_only
 from minidl.transfer.lora_layers import ADAPTED, Adapted, LoRAMultiheadAttention
 from minidl.transfer.matching import SHOWN, LoadError, rename_all
@@ -98,6 +100,7 @@ def load_lora(path: str | os.PathLike, model: Module, *, alpha: float | None = N
     if problems:
         shown = problems[:SHOWN] + ([f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else [])
         raise LoadError("\n  ".join([f"{what}: does not fit this {type(model).__name__}:", *shown]), problems)
+    before = observe(model)
     try:
         with init.skipped():  # what would be drawn is read from the file
             attach(model, content.layers, what)
@@ -109,6 +112,8 @@ def load_lora(path: str | os.PathLike, model: Module, *, alpha: float | None = N
     for name, parameter in model._every_name():
         if name in content.tensors:
             parameter.untrained = name in content.untrained
+    rows = {name: Row(name, "loaded", "", tuple(array.shape)) for name, array in content.tensors.items()}
+    ledger_of(model).note_load("load_lora", os.fspath(path), rows, before)
     train_only(model, [parameter for name, parameter in model._every_name() if name in content.tensors])
     return model
 

@@ -217,6 +217,19 @@ class Ledger:
         rows += [row for name, row in rows_of_file.items() if name not in after]
         self._write(kind, detail, rows, after, [name for name in rows_of_file if rows_of_file[name].status == "loaded"])
 
+    def note_rewritten(self, kind: str, detail: str, reasons: Mapping[str, str]) -> None:
+        """Write the event of a verb that gives tensors other values, frozen ones too. reasons: what it did, by name."""
+        after = observe(self._require_model())
+        last = self.latest()
+        rows = []
+        for name, seen in after.items():
+            before = last[name].after if name in last else None
+            status = "frozen" if seen.held else "kept"
+            if before is not None and before != seen.sha256:
+                status = "changed" if name in reasons or not seen.held else FROZEN_CHANGED
+            rows.append(_tied_or(seen, name, status, reasons.get(name, ""), before=before, after=seen.sha256))
+        self._write(kind, detail, rows, after, reasons)
+
     def _begin_training(self, optimizer: Any, detail: str) -> tuple[int, dict[str, str], dict[int, float]]:
         model = self._require_model()
         before = observe(model)
