@@ -25,8 +25,9 @@ parser.add_argument("--quick", action="store_true", help="200 images of 64 pixel
 parser.add_argument("--weights", default="efficientnet_lite0-imagenet", help="a file; or 'random': nothing learnt yet")
 parser.add_argument("--images", type=int, default=5_000, help="to train on")
 parser.add_argument("--pixels", type=int, default=128, help="that a side is enlarged to")
-parser.add_argument("--head-epochs", type=int, default=10)
+parser.add_argument("--head-epochs", type=int, default=6)
 parser.add_argument("--epochs", type=int, default=2, help="of all layers")
+parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate of all layers")
 parser.add_argument("--scratch-epochs", type=int, default=5, help="of the network from scratch")
 parser.add_argument("--seed", type=int, default=0)
 options = parser.parse_args()
@@ -73,14 +74,19 @@ transfer.train_head(model, train, epochs=options.head_epochs, batch_size=64)
 print(transfer.ledger(model).verify(strict=True))
 note("frozen features, new head", model, f"{options.head_epochs}", started)
 
-# %% All layers, those near the images at the smallest rates
-history = transfer.fine_tune(model, train, head_epochs=0, epochs=options.epochs, batch_size=64)
+# %% All layers, those near the images at the smallest rates. BatchNorm keeps its statistics: this network's would follow
+# the new images at a hundredth a step, too slowly for so few of them
+history = transfer.fine_tune(model, train, head_epochs=0, epochs=options.epochs, lr=options.lr, batchnorm="eval",
+                             batch_size=64)
 print(history.table())
 note("then fine-tuned", model, f"{options.head_epochs} + {options.epochs}", started)
 
 # %% The same network from scratch, all layers, for more epochs and longer than both together
 started = time.perf_counter()
 scratch = network(None)
+for module in scratch.modules():
+    if isinstance(module, nn.BatchNorm2d):
+        module.momentum = 0.1  # the statistics follow ten times faster, or they would say little after so few steps
 optimizer = optim.AdamW(scratch.named_parameters(), lr=3e-3)
 steps = options.scratch_epochs * -(-options.images // 64)
 schedule = optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)

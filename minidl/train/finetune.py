@@ -96,7 +96,8 @@ def fine_tune(model: Module, train: Any, validation: Any = None, *, head_epochs:
     head_lr, lr, decay: highest rate of the head while it is alone; then that of the head and the group before it
         (`default_rate` of the model unless given; `lr_find` looks for one), and the factor from group to group towards
         the input (`layerwise_parameters`). In each phase the rates go up and down once (`one_cycle`).
-    batchnorm: "train" lets BatchNorm follow the new data in the groups that are unfrozen; "eval" keeps it frozen.
+    batchnorm: "train" lets BatchNorm follow the new data in the groups that are unfrozen; "eval" keeps it frozen, which
+        is better for few steps where its momentum is small (0.01 in EfficientNet: the statistics would lag behind).
     loss: cross-entropy unless given. optimizer: a class, or a function of parameter groups and lr.
     metrics: the accuracy unless given or the loss is another. head: path of the head, if `head_path` errs.
     keep_best: put back the weights of the epoch with the best `validation` accuracy (or loss) at the end.
