@@ -74,8 +74,8 @@ transfer.train_head(model, train, epochs=options.head_epochs, batch_size=64)
 print(transfer.ledger(model).verify(strict=True))
 note("frozen features, new head", model, f"{options.head_epochs}", started)
 
-# %% All layers, those near the images at the smallest rates. BatchNorm keeps its statistics: this network's would follow
-# the new images at a hundredth a step, too slowly for so few of them
+# %% All layers, those near the images at the smallest rates. BatchNorm keeps its statistics: in this network they would
+# follow the new images by a hundredth a step, too slowly for so few of them
 history = transfer.fine_tune(model, train, head_epochs=0, epochs=options.epochs, lr=options.lr, batchnorm="eval",
                              batch_size=64)
 print(history.table())
