@@ -2,9 +2,9 @@
 backward for the sums that the gradient needs and for the gradient.
 
 Groups and rows are passed one at a time, so that the second pass finds them in the cache. The planes of a channel lie
-far apart: batch norm passes over whole arrays, in the order of memory (of small maps: `norm_columns.py`). Numbers are
-summed in float32, BLOCK of them at most, and these sums in float64. For the variance, distances are taken from the mean of a first block, so that a
-mean far from zero costs no digits.
+far apart: batch norm passes over whole arrays, in the order of memory (of tiny maps: `norm_columns.py`). Numbers are
+summed in float32, BLOCK of them at most, and these sums in float64. For the variance, distances are taken from the
+mean of a first block, so that a mean far from zero costs no digits.
 """
 
 from __future__ import annotations

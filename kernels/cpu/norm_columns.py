@@ -1,4 +1,4 @@
-"""Batch norm of small maps: all numbers of a sample at once, as columns of a matrix (N, C H W).
+"""Batch norm of tiny maps: all numbers of a sample at once, as columns of a matrix (N, C H W).
 
 A map of 2 x 2 is four numbers, too few for a loop of its own. So a block of channels is summed sample by sample, each
 column apart, and then the columns of each channel; mean and scale are spread over the columns for the second pass.
@@ -12,7 +12,7 @@ from numba import prange
 
 from minidl.kernels.cpu.runtime import compiled, compiled_parallel
 
-LARGEST = 64  # numbers in a map
+LARGEST = 8  # numbers in a map
 COLUMNS = 256  # in a block of channels, at most
 ROWS = 64  # samples whose sums are float32
 
