@@ -35,10 +35,14 @@ def of_layer(layer: Layer, direction: str) -> str:
         return "samples"
     if winograd:
         return "Winograd"
-    from minidl.kernels.cpu import conv_dots, conv_narrow  # loads Numba
+    from minidl.kernels.cpu import conv_dots, conv_lowered, conv_narrow  # loads Numba
 
     pointwise = (layer.kernel, layer.stride, layer.padding) == (1, 1, 0)
     inputs, outputs = layer.channels // layer.groups, layer.outputs // layer.groups
+    size = (layer.output_size, layer.output_size)
+    if conv_lowered.pays(layer.batch, inputs, outputs, size, layer.kernel**2, layer.groups,
+                         turned=direction == "input gradient"):
+        return "im2col GEMM"
     if direction == "weight gradient":
         columns = layer.output_size
         columns = conv_dots.image_rows(columns**2, columns) if pointwise else columns

@@ -73,6 +73,8 @@ def _calls() -> Iterator[tuple[Any, tuple]]:
         yield _attend, (images, side)
         yield _image_kernels, (images, side)
     yield _both_ways, (nn.Conv2d(16, 16, 3), (32, 16, 6, 6))  # a small map of many samples
+    yield _both_ways, (nn.Conv2d(128, 128, 1), (1, 128, 4, 4))  # few positions, many weights
+    yield _both_ways, (nn.BatchNorm2d(16), (4, 16, 2, 2))
     for layer in SEQUENCES:
         yield _through_time, (layer, (8, 4, 16))
     for shape in [(72, 72), (320, 320), (16, 72, 72)]:

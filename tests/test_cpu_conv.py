@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from threads import assert_same_bits
 
 from minidl.kernels import cpu, reference, use_precision
-from minidl.kernels.cpu import conv_samples
+from minidl.kernels.cpu import conv_lowered, conv_samples
 from minidl.kernels.shapes import conv_output_size
 
 # Sums of float32 in another order: within this part of the largest value.
@@ -49,6 +49,9 @@ CASES = [
     (1, 6, 9, 9, 5, (1, 1), (2, 2), (1, 1), (1, 1), 1),  # no share of even rows or columns has a tap
     (4, 70, 8, 8, 80, (3, 3), (1, 1), (1, 1), (1, 1), 1),  # weights packed when they are needed, and ahead:
     (1, 80, 24, 24, 20, (3, 3), (1, 1), (1, 1), (2, 2), 1),
+    (1, 130, 5, 6, 129, (1, 1), (1, 1), (0, 0), (1, 1), 1),  # few positions, many weights, also below:
+    (2, 100, 4, 7, 120, (1, 1), (2, 3), (0, 1), (1, 1), 1),
+    (1, 60, 3, 5, 200, (2, 3), (2, 1), (1, 2), (2, 1), 1),
     (32, 20, 6, 5, 18, (3, 3), (1, 1), (0, 0), (1, 1), 1),  # small maps of many samples, also below:
     (61, 40, 8, 7, 34, (2, 3), (1, 2), (0, 0), (1, 2), 2),  # … with a panel that is not full, and two groups
     (25, 6, 7, 7, 20, (2, 2), (3, 3), (0, 0), (1, 1), 1),  # … with pixels that no window reaches
@@ -107,6 +110,13 @@ def test_cases_of_small_maps_hold_samples_side_by_side():
         g_size = [conv_output_size(*axis) for axis in zip(*axes)]
         sizes = samples, outputs // groups, channels // groups, size, g_size
         assert conv_samples.pays(*sizes, *axes[1:], winograd=False), sizes
+
+
+def test_cases_of_few_positions_write_the_windows_out():
+    for samples, channels, *size, outputs, kernel, stride, padding, dilation, groups in CASES[-10:-7]:
+        g_size = [conv_output_size(*axis) for axis in zip(size, kernel, stride, padding, dilation)]
+        for turned in (False, True):
+            assert conv_lowered.pays(samples, channels, outputs, g_size, kernel[0] * kernel[1], groups, turned=turned)
 
 
 @settings(max_examples=60, deadline=None)

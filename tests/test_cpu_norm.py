@@ -31,7 +31,8 @@ def vectors(length, given):
     return [draw(length, seed, 1) if given else None for seed in (2, 3)]
 
 
-SHAPES = [(3, 4, 5, 7), (8, 16, 26, 26), (64, 9), (4, 6, 9), (2, 2, 70, 71), (30, 3, 2, 2), (5, 3, 2, 3, 4)]
+SHAPES = [(3, 4, 5, 7), (8, 16, 26, 26), (64, 9), (4, 6, 9), (2, 2, 70, 71), (30, 3, 2, 2), (5, 3, 2, 3, 4),
+          (130, 70, 2, 2), (67, 300)]
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 with_vectors = pytest.mark.parametrize("given", [True, False], ids=["affine", "plain"])
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numba import prange
 
-from minidl.kernels.cpu import conv_samples, winograd
+from minidl.kernels.cpu import conv_lowered, conv_samples, winograd
 from minidl.kernels.cpu.conv_depthwise import depthwise, depthwise_grad_input, depthwise_grad_weight
 from minidl.kernels.cpu.conv_dots import few_sums, image_rows, weight_dots
 from minidl.kernels.cpu.conv_filters import Weights
@@ -45,12 +45,15 @@ def conv2d(x, weight, bias=None, *, stride, padding, dilation, groups, relu=Fals
     if winograd.suits(len(x), channels, outputs, size, kernel, stride, padding, dilation):
         winograd.forward(x, weight, bias, y, padding, groups, relu)
         return y
-    shape = y.shape
+    shape, lowered = y.shape, conv_lowered.pays(len(x), channels, outputs, size, kernel[0] * kernel[1], groups)
     product = narrow_product if outputs <= NARROW else window_product
     pointwise = kernel == (1, 1) and stride == (1, 1) and padding == (0, 0)
     if pointwise and product is window_product:  # every image as a single row
         x, y = x.reshape(*x.shape[:2], 1, -1), y.reshape(*y.shape[:2], 1, -1)
     taps = window_taps(kernel, padding, dilation)
+    if lowered:
+        conv_lowered.forward(x, weight, bias, y, taps, stride, relu)
+        return y.reshape(shape)
     for group in range(groups):
         area = kernel[0] * kernel[1]
         weights = Weights(group * outputs * channels * area, channels * area, area, tuple(range(area)))
@@ -85,8 +88,12 @@ def conv2d_grad_input(g, weight, size, *, stride, padding, dilation, groups):
         winograd.grad_input(g, weight, grad, padding, groups)
         return grad
     shape = grad.shape
+    lowered = conv_lowered.pays(len(g), channels, outputs, g.shape[2:], kernel[0] * kernel[1], groups, turned=True)
     if kernel == (1, 1) and stride == (1, 1) and padding == (0, 0) and size == g.shape[2:] and channels > NARROW:
         g, grad = g.reshape(*g.shape[:2], 1, -1), grad.reshape(*shape[:2], 1, -1)
+    if lowered:
+        conv_lowered.grad_input(g, weight, grad, window_taps(kernel, padding, dilation), stride)
+        return grad.reshape(shape)
     for group in range(groups):
         part = {"channels": (group * outputs, outputs), "outputs": (group * channels, channels)}
         if channels <= NARROW:
@@ -140,6 +147,10 @@ def conv2d_grad_weight(g, x, kernel_size, *, stride, padding, dilation, groups):
     pointwise = kernel_size == (1, 1) and stride == (1, 1) and padding == (0, 0) and x.shape[2:] == g.shape[2:]
     if pointwise:  # rows do not matter, and may be longer
         columns = image_rows(x.shape[2] * x.shape[3], columns)
+    if conv_lowered.pays(len(g), channels, outputs, g.shape[2:], len(taps), groups):
+        if pointwise:
+            g, x = g.reshape(*g.shape[:2], 1, -1), x.reshape(*x.shape[:2], 1, -1)
+        return conv_lowered.grad_weight(g, x, taps, stride).reshape(grad.shape)
     few = few_sums(outputs, channels * len(taps), columns)
     if pointwise and (few or x.shape[2] * x.shape[3] <= 512):
         g, x = g.reshape(*g.shape[:2], -1, columns), x.reshape(*x.shape[:2], -1, columns)

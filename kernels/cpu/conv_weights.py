@@ -79,6 +79,8 @@ def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, 
     height = balanced_rows(block_channels * len(taps))
     positions = samples * g_rows * g_columns
     depth = min(positions, max(128, min(DEPTH, GRADIENTS // wide)))
+    chunks = count_chunks(blocks, channels[1] * len(taps) * wide, -(-positions // depth))
+    depth = even_depth(positions, depth, chunks)
     width = (g_columns - 1) * stride[1] + high[1] - low[1] + 1
     span = high[0] - low[0]
     row_step = 1 if span else stride[0]
@@ -89,8 +91,7 @@ def plan_sums(g_shape, x_shape, taps, channels, outputs, stride) -> tuple[Sums, 
         first_channel=channels[0], channels=channels[1], block_channels=block_channels, first_output=outputs[0],
         outputs=outputs[1], wide=wide, height=height, panels=-(-block_channels * len(taps) // height),
         row_stride=stride[0], column_stride=stride[1], low_row=low[0], low_column=low[1], span=span, width=width,
-        strip=strip, depth=depth, blocks=blocks,
-        chunks=count_chunks(blocks, channels[1] * len(taps) * wide, -(-positions // depth)),
+        strip=strip, depth=depth, blocks=blocks, chunks=chunks,
         space=strip + (depth + LANES) * (wide + height) + 2 * COLUMNS,
     )
     away = taps - taps.min(0)
@@ -111,6 +112,13 @@ def count_chunks(blocks: int, sums: int, passes: int) -> int:
     wanted = 8 if blocks == 1 else 4 if blocks < 4 else 2 if blocks < 8 or blocks % 2 and blocks < 32 else 1
     chunks = min(wanted, max(2, PARTS // sums), passes)
     return chunks - 1 if chunks == 3 else chunks
+
+
+def even_depth(positions: int, depth: int, chunks: int) -> int:
+    """A depth of about `depth` with as many passes in every chunk, so that no thread waits for another's last one."""
+    passes = -(-positions // depth)
+    each = max(1, passes // chunks if passes % chunks * 2 < chunks else -(-passes // chunks))
+    return -(-positions // (each * chunks))
 
 
 def window_pieces(places, channels: int, height: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 backward for the sums that the gradient needs and for the gradient.
 
 Groups and rows are passed one at a time, so that the second pass finds them in the cache. The planes of a channel lie
-far apart: batch norm passes over whole arrays, in the order of memory. Numbers are summed in float32, BLOCK of them
-at most, and these sums in float64. For the variance, distances are taken from the mean of a first block, so that a
-mean far from zero costs no digits.
+far apart: batch norm passes over whole arrays, in the order of memory (of tiny maps: `norm_columns.py`). Numbers are
+summed in float32, BLOCK of them at most, and these sums in float64. For the variance, distances are taken from the
+mean of a first block, so that a mean far from zero costs no digits.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numba import prange
 
 from minidl.kernels import reference
+from minidl.kernels.cpu.norm_columns import LARGEST, columns_backward, columns_forward
 from minidl.kernels.cpu.runtime import FLAGS, compiled, compiled_parallel, empty, fits, parallel
 
 __all__ = [
@@ -30,8 +31,9 @@ def batch_norm(x, weight, bias, eps):
     if not _fit(x, weight, bias):
         return reference.batch_norm(x, weight, bias, eps)
     y, mean, variance = empty(x.shape), empty(x.shape[1]), empty(x.shape[1])
-    _run(channels_forward, x.size, _planes(x), _or_constant(weight, 1, x.shape[1]), _or_constant(bias, 0, x.shape[1]),
-         float(eps), _planes(y), mean, variance)
+    loop, cut = (columns_forward, _columns) if _small(x) else (channels_forward, _planes)
+    _run(loop, x.size, cut(x), _or_constant(weight, 1, x.shape[1]), _or_constant(bias, 0, x.shape[1]), float(eps),
+         cut(y), mean, variance)
     return y, mean, variance
 
 
@@ -39,8 +41,9 @@ def batch_norm_grad(g, x, weight, mean, variance, eps):
     if not _fit(x, weight) or not fits(g, mean, variance):
         return reference.batch_norm_grad(g, x, weight, mean, variance, eps)
     grad, grad_weight, grad_bias = empty(x.shape), empty(x.shape[1]), empty(x.shape[1])
-    _run(channels_backward, x.size, _planes(g), _planes(x), _or_constant(weight, 1, x.shape[1]), mean, variance,
-         float(eps), _planes(grad), grad_weight, grad_bias)
+    loop, cut = (columns_backward, _columns) if _small(x) else (channels_backward, _planes)
+    _run(loop, x.size, cut(g), cut(x), _or_constant(weight, 1, x.shape[1]), mean, variance, float(eps), cut(grad),
+         grad_weight, grad_bias)
     return grad, grad_weight, grad_bias
 
 
@@ -111,6 +114,14 @@ def _fit(x, *vectors) -> bool:
 
 def _planes(x):
     return x.reshape(x.shape[0] * x.shape[1], -1)  # N * C, H * W
+
+
+def _columns(x):
+    return x.reshape(len(x), -1)  # N, C * H * W
+
+
+def _small(x) -> bool:
+    return x.size <= LARGEST * x.shape[0] * x.shape[1]
 
 
 def _or_constant(vector, constant, length):
