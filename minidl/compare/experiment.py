@@ -113,6 +113,9 @@ def compare_transfer(source: str | Task, target: str | Task, *, progress: bool =
 
 def run_comparison(settings: Settings, progress: bool = True) -> Comparison:
     """`compare_transfer` with its arguments in a Settings."""
+    if not isinstance(settings, Settings):
+        raise TypeError(f"run_comparison: a Settings is needed, got {type(settings).__name__}; "
+                        "compare_transfer(source, target) makes it of arguments")
     with random.preserved():
         experiment = Experiment(settings)
         prepare(Path(settings.output))

@@ -24,6 +24,9 @@ def write_report(results: Comparison, folder: Path, plot: bool = True, json_path
 
     Raises ImportError, naming the extra, if the picture is wanted and matplotlib is not there.
     """
+    if not isinstance(results, Comparison):
+        raise TypeError(f"write_report: the Comparison that compare_transfer returns is needed, got "
+                        f"{type(results).__name__}")
     write_json(results, folder / "results.json")
     if json_path is not None:
         write_json(results, json_path)

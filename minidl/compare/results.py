@@ -37,6 +37,9 @@ def paired(values: Sequence[float], scratch: Sequence[float]) -> Difference:
     "gains" and "loses" are said where the mean is further from 0 than t standard errors, t being the two-sided 5 %
     point of Student's t for n - 1 degrees of freedom.
     """
+    if len(values) != len(scratch) or not len(values):
+        raise ValueError(f"paired: as many figures of the method as of scratch are needed, one for each seed, at least "
+                         f"one; got {len(values)} and {len(scratch)}")
     differences = [value - other for value, other in zip(values, scratch, strict=True)]
     if len(differences) == 1:
         return Difference(differences[0], None, ONE_SEED)

@@ -34,6 +34,12 @@ class Task:
     train: ImageDataset
     test: ImageDataset
 
+    def __post_init__(self) -> None:
+        for part, images in (("train", self.train), ("test", self.test)):
+            if not isinstance(images, ImageDataset):
+                raise TypeError(f"Task: {part} must be an ImageDataset, got {type(images).__name__}; of arrays: "
+                                "data.ImageDataset(images, labels, classes)")
+
     @property
     def classes(self) -> tuple[str, ...]:
         return self.train.classes

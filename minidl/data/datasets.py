@@ -87,6 +87,9 @@ class Subset(Dataset):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Any:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Subset: index {index} is out of range for {len(self)} items; it counts the items of the "
+                             f"subset, not those of the whole {type(self.dataset).__name__}")
         return self.dataset[int(self.indices[index])]
 
     def __getitems__(self, indices: np.ndarray) -> Any:

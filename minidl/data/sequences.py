@@ -33,9 +33,20 @@ def length_mask(lengths: Any, size: int | None = None) -> np.ndarray:
     """True (N, T) where a sequence of these `lengths` (N,) has a token, False where it is padded.
 
     size: T; the largest length unless given.
+    Raises ShapeError for lengths that are not (N,), TypeError for such as are no integers, ValueError for one that is
+    negative or greater than `size`.
     """
     lengths = np.asarray(getattr(lengths, "array", lengths))
-    return np.arange(lengths.max(initial=0) if size is None else size) < lengths[:, None]
+    if lengths.ndim != 1:
+        raise ShapeError(f"length_mask: expected the lengths (N,) of N sequences, got shape {lengths.shape}")
+    if lengths.size and lengths.dtype.kind not in "iu":
+        raise TypeError(f"length_mask: lengths are whole numbers, got {lengths.dtype}")
+    longest, least = lengths.max(initial=0), lengths.min(initial=0)
+    size = int(longest) if size is None else size
+    if least < 0 or longest > size:
+        raise ValueError(f"length_mask: a length of {least if least < 0 else longest} does not fit into a size of "
+                         f"{size}; lengths count the tokens that are left after sequences were cut to max_length")
+    return np.arange(size) < lengths[:, None]
 
 
 class SequenceDataset(Dataset):
@@ -109,6 +120,9 @@ class BucketBatchSampler:
 
     def __init__(self, lengths: Any, batch_size: int, shuffle: bool = True, drop_last: bool = False, pool: int = 50,
                  generator: np.random.Generator | None = None):
+        if isinstance(lengths, (list, tuple)) and any(np.ndim(length) for length in lengths):
+            raise TypeError("BucketBatchSampler: got the sequences themselves, their lengths (N,) are needed, such as "
+                            "SequenceDataset(sequences).lengths")
         self.lengths = np.asarray(getattr(lengths, "array", lengths))
         if self.lengths.ndim != 1 or not self.lengths.size:
             raise ValueError(f"BucketBatchSampler: the lengths (N,) of at least one sequence are needed, got shape "

@@ -33,6 +33,9 @@ class SubwordTokenizer:
     """
 
     def __init__(self, backend: Any):
+        if not hasattr(backend, "no_padding"):
+            raise TypeError(f"{type(self).__name__}: a tokenizers.Tokenizer is needed, got {type(backend).__name__}; "
+                            f"{type(self).__name__}.load(path) reads a tokenizer.json")
         self.backend = backend
         backend.no_padding()
         backend.no_truncation()

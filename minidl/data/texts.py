@@ -86,6 +86,11 @@ class Corpus:
     source: str = ""
     complete: bool = True
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"Corpus: one text (str) is needed, got {type(self.text).__name__}; join several with "
+                            "'\\n'.join(texts), or keep them apart in a TextDataset")
+
     def __len__(self) -> int:
         return len(self.text)
 

@@ -27,6 +27,9 @@ class Tokenizer:
     kind = ""
 
     def __init__(self, vocabulary: Vocabulary):
+        if not isinstance(vocabulary, Vocabulary):
+            raise TypeError(f"{type(self).__name__}: a Vocabulary is needed, got {type(vocabulary).__name__}; "
+                            f"{type(self).__name__}.train(texts) makes a tokeniser of texts")
         self.vocabulary = vocabulary
 
     @property

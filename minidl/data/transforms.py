@@ -7,7 +7,7 @@ its own. Given a generator with the same seed, the result is the same. `vision.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,16 @@ class Compose(Transform):
     """Apply several transforms one after the other; random if one of them is, batched if all of them are."""
 
     def __init__(self, transforms: Sequence[Callable]):
+        if not isinstance(transforms, Iterable):
+            raise TypeError(f"Compose: a list of transforms is needed, got one {type(transforms).__name__}; put it in "
+                            "brackets: Compose([...])")
         self.transforms = list(transforms)
+        for number, transform in enumerate(self.transforms):
+            if not callable(transform) or isinstance(transform, type):
+                what = f"the class {transform.__name__}, not made yet: {transform.__name__}(...)" if isinstance(
+                    transform, type) else repr(transform)
+                raise TypeError(f"Compose: number {number} of the transforms is {what}; each must be callable with "
+                                "images, such as Normalize(0.5, 0.5) or a function")
 
     @property
     def random(self) -> bool:

@@ -89,7 +89,10 @@ def plain(name: Any, value: Any, more: tuple[np.dtype, ...] = ()) -> np.ndarray:
     """
     if not isinstance(name, str) or name == "__metadata__":
         raise TypeError(f"save_tensors: {name!r} cannot be the name of a tensor")
-    array = np.asarray(as_array(value), order="C")
+    array = np.asarray(value if isinstance(value, (str, bytes)) else as_array(value), order="C")
+    if array.dtype.kind in "OSU":
+        raise TypeError(f"save_tensors: '{name}' is {array.dtype}, which the format cannot hold: it was given a "
+                        f"{type(value).__name__}, not numbers; texts go into metadata= of a .safetensors file")
     if array.dtype.newbyteorder("=") not in (*DTYPES.values(), *more):
         raise TypeError(f"save_tensors: '{name}' is {array.dtype}, which the format cannot hold; there are "
                         f"{', '.join(str(dtype) for dtype in DTYPES.values())}")

@@ -103,6 +103,9 @@ def save_tensors(tensors: Mapping[str, Any], path: str | os.PathLike,
     Raises TypeError for a dtype that the format or NumPy lacks, ValueError for one of PyTorch's endings, OSError
     naming the path where it cannot be written.
     """
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"save_tensors: the tensors by name, a dict, are needed first, got {type(tensors).__name__}; "
+                        "of a model: model.state_dict()")
     ending = Path(path).suffix.lower()
     if ending in TORCH:
         raise ValueError(f"save_tensors: {os.fspath(path)}: PyTorch's pickles are not written; end the file's name in "

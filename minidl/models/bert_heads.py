@@ -17,6 +17,12 @@ from minidl.ops import cat
 from minidl.tensor import Tensor, no_grad
 
 
+def _check_bert(name: str, bert: object) -> None:
+    if bert is not None and not isinstance(bert, nn.Module):
+        raise TypeError(f"{name}: a BertModel is needed, got {type(bert).__name__}; "
+                        "bert_from_pretrained(folder) reads one")
+
+
 @transfer.register
 class SentenceEncoder(nn.Module):
     """The mean of a BERT's token vectors over the tokens of each sentence: token ids (N, T) to (N, D).
@@ -28,6 +34,7 @@ class SentenceEncoder(nn.Module):
     """
 
     def __init__(self, bert: BertModel | None = None, normalize: bool = False, all_layers: bool = False):
+        _check_bert("SentenceEncoder", bert)
         self.bert: Any = bert
         self.normalize, self.all_layers = normalize, all_layers
 
@@ -96,6 +103,7 @@ class BertForMaskedLM(nn.Module):
     """A BERT that guesses the words at given places of the sentences, where a mask token stands instead of them."""
 
     def __init__(self, bert: BertModel | None = None):
+        _check_bert("BertForMaskedLM", bert)
         self.bert: Any = bert
         if bert is not None:
             self.cls = BertPredictionHead(bert.vocab_size, bert.hidden_size, bert.layer_norm_eps)

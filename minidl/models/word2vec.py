@@ -51,6 +51,11 @@ def nearest(vectors: Any, number: int, count: int = 5) -> list[tuple[int, float]
     Rows of zeros, such as that of padding, are near to nothing.
     """
     table = as_array(vectors)
+    if table.ndim != 2:
+        raise ShapeError(f"nearest: vectors (V, D), a row for each word, are needed, got shape {table.shape}")
+    if not -len(table) <= number < len(table):
+        raise IndexError(f"nearest: there is no row {number} among {len(table)} vectors; "
+                         "vocabulary[word] gives the number of a word")
     lengths = np.linalg.norm(table, axis=1)
     cosines = table @ table[number] / np.maximum(lengths * lengths[number], 1e-12)
     cosines[number] = -np.inf

@@ -16,6 +16,9 @@ class WeightAveraging(Callback):
     """
 
     def __init__(self, ema: ExponentialMovingAverage, every: int = 1, keep: bool = False):
+        if not isinstance(ema, ExponentialMovingAverage):
+            raise TypeError(f"WeightAveraging: an ExponentialMovingAverage is needed, got {type(ema).__name__}; of a "
+                            "model: transfer.ExponentialMovingAverage(model)")
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"WeightAveraging: every must be a whole number of steps from 1, got {every!r}")
         self.ema, self.every, self.keep = ema, every, keep

@@ -170,6 +170,10 @@ def checked(content: Any, what: str) -> dict[str, Any]:
 
 def first_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> Difference | None:
     """Where the second of two certificates parts from the first; None if the runs were equal, bit for bit."""
+    for content in (one, other):
+        if not (isinstance(content, Mapping) and {"initial", "steps", "final"} <= set(content)):
+            raise ValueError("first_difference: two certificates as read_certificate(path) gives them are needed, with "
+                             f"initial, steps and final; got {str(content)[:100]!r}")
     found = _difference_so_far(one, other)
     if found is not None:
         return found

@@ -147,6 +147,7 @@ class ConfusionMatrix(Metric):
     name = "confusion_matrix"
 
     def __init__(self, num_classes: int | None = None, threshold: float = 0.0):
+        _check_count(num_classes, self.name)
         self.num_classes, self.threshold = num_classes, threshold
         super().__init__()
 
@@ -167,6 +168,13 @@ class ConfusionMatrix(Metric):
             return self.matrix.copy()
         occurs = (self.matrix.sum(axis=0) + self.matrix.sum(axis=1)) > 0
         return self.matrix[np.ix_(occurs, occurs)]
+
+
+def _check_count(num_classes: Any, name: str) -> None:
+    whole = isinstance(num_classes, (int, np.integer)) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (whole and num_classes >= 1):
+        raise ValueError(f"{name}: num_classes must be a whole number from 1, got {num_classes!r}; leave it out to "
+                         "take the labels that occur")
 
 
 def _size(predicted: np.ndarray, true: np.ndarray, num_classes: int | None, name: str) -> int:
@@ -190,6 +198,7 @@ class _PerClass(Metric):
                  threshold: float = 0.0):
         if average not in AVERAGES:
             raise ValueError(f"{self.name}: average must be one of {AVERAGES}, got {average!r}")
+        _check_count(num_classes, self.name)
         self.average, self.zero_division = average, float(zero_division)
         self.num_classes, self.threshold = num_classes, threshold
         super().__init__()

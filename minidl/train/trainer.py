@@ -84,6 +84,12 @@ class Trainer:
         names = ["loss", *(metric.name for metric in self.metrics)]
         validated = [] if validation is None else [f"validation_{name}" for name in names]
         self.columns = ["epoch", *names, *validated, "lr", "seconds"]
+        callbacks = list(callbacks)
+        for callback in callbacks:
+            if isinstance(callback, type) or not hasattr(callback, "place"):
+                what = f"the class {callback.__name__}, to be made first: {callback.__name__}(...)" if isinstance(
+                    callback, type) else f"{callback!r}"
+                raise TypeError(f"fit: every callback must be a train.Callback, got {what}")
         ordered = sorted(callbacks, key=lambda callback: callback.place)
         run = Run(self, optimizer, train, validation, ordered, int(epochs), int(accumulate), clip_norm, progress,
                   f"{label}, " if label else "", self._saved)

@@ -7,9 +7,12 @@ was about. So fine-tuning begins at the head and goes down, and the deeper a lay
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from minidl.nn.container import ModuleDict, ModuleList, Sequential
 from minidl.nn.embedding import Embedding
@@ -68,8 +71,13 @@ def layerwise_parameters(model: Module, lr: float, decay: float | None = None, *
     parameters are in them too, so that they can be unfrozen at any time. A tied parameter stands in the first group.
     J. Howard and S. Ruder 2018, "Universal language model fine-tuning for text classification", section 3.2.
 
-    Raises ValueError for a decay that is not above 0 and at most 1, and as `layer_groups`.
+    Raises ValueError for a negative rate, for a decay that is not above 0 and at most 1, and as `layer_groups`.
     """
+    for option, rate in (("lr", lr), ("head_lr", head_lr)):
+        if rate is not None and (not isinstance(rate, (int, float, np.number)) or isinstance(rate, bool)
+                                 or not 0 <= rate < math.inf):
+            raise ValueError(f"layerwise_parameters: {option} must be a finite number that is not negative, "
+                             f"got {rate!r}")
     *body, heads = layer_groups(model, head)
     if decay is None:
         decay = LOWEST ** (1 / max(1, len(body) - 1))
@@ -89,8 +97,9 @@ def layerwise_parameters(model: Module, lr: float, decay: float | None = None, *
 def unfreeze_top(model: Module, count: int, *, head: str | None = None, batchnorm: str = "train") -> list[str]:
     """Make the head and the `count` groups before it trainable, freeze the rest, and return the paths now trainable.
 
-    count: 0 leaves the head alone, the number of `layer_groups` less one (or more) is the whole model. Dropout before
-    the first trainable layer is off, as in `freeze`. No optimiser needs to be told if it has all parameters.
+    count: 0 leaves the head alone, the number of `layer_groups` less one is the whole model, more raises ValueError.
+    Dropout before the first trainable layer is off, as in `freeze`. No optimiser needs to be told if it has all
+    parameters.
     batchnorm: "train" lets the BatchNorm layers among the unfrozen groups follow the data again; "eval" keeps them
     frozen, weight, bias and statistics.
     """
@@ -99,8 +108,11 @@ def unfreeze_top(model: Module, count: int, *, head: str | None = None, batchnor
     if batchnorm not in ("eval", "train"):
         raise ValueError(f"unfreeze_top: batchnorm must be 'eval' or 'train', not {batchnorm!r}")
     groups = layer_groups(model, head)
+    if count > len(groups) - 1:
+        raise ValueError(f"unfreeze_top: count {count} is more than the {len(groups) - 1} groups before the head; "
+                         f"{len(groups) - 1} makes the whole model trainable, layer_groups(model) lists them")
     chosen = [path for group in groups[max(0, len(groups) - 1 - count):] for path in group]
-    if count >= len(groups) - 1:
+    if count == len(groups) - 1:
         unfreeze(model)
     else:
         freeze(model)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.ledger import ledger_of
-from minidl.transfer.patterns import every_module, matching, nothing_matches
+from minidl.transfer.patterns import check_model, every_module, matching, nothing_matches
 
 
 def freeze(model: Module, *patterns: str | Module | Parameter, batchnorm: str = "eval") -> Module:
@@ -65,11 +65,13 @@ def unfreeze(model: Module, *patterns: str | Module | Parameter) -> Module:
 
 def frozen(model: Module) -> int:
     """How many of the model's parameters (single numbers) are frozen."""
+    check_model("frozen", model)
     return sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
 
 
 def trainable(model: Module) -> int:
     """How many of the model's parameters (single numbers) are trainable."""
+    check_model("trainable", model)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minidl import nn
+from minidl.errors import did_you_mean
 from minidl.nn import init
 from minidl.nn.module import Module, Parameter
 from minidl.transfer.freeze import release_containers
@@ -104,10 +105,15 @@ def headless(model: Module, *, at: str | None = None) -> Module:
     """A model that returns what the head is given: the features (N, F) of a classifier.
 
     It shares all its layers with `model`, which is not changed. A softmax or sigmoid behind the head is left out too.
+    Raises ValueError for a path that is not there, with the nearest.
     """
     path = head_path(model) if at is None else at
     if not path:
         return nn.Identity()
+    places = dict(model.named_modules())
+    if path not in places:
+        raise ValueError(f"headless: at='{path}' names no layer of this {type(model).__name__}"
+                         f"{did_you_mean(path, places)}; leave at= out to take the head that head_path(model) finds")
     twin = _with_identity(model, path)
     seen = False
     for place, module in model.named_modules():

@@ -18,7 +18,7 @@ from minidl.nn.module import Module
 from minidl.transfer.freeze import _select, freeze, unfreeze
 from minidl.transfer.ledger import ledger_of
 from minidl.transfer.lora_layers import ADAPTED, Adapted, unfit, with_adapter
-from minidl.transfer.patterns import every_module, matching, nothing_matches
+from minidl.transfer.patterns import check_model, every_module, matching, nothing_matches
 
 Patterns = str | Iterable[str]
 
@@ -101,6 +101,7 @@ def train_only(model: Module, further: Iterable[Any] = ()) -> None:
 
 def adapters(model: Module) -> dict[str, Adapted]:
     """The layers with an adapter by their paths, each once; their `lora_A`, `lora_B`, `rank` and `alpha` are there."""
+    check_model("adapters", model)
     return {path: module for path, module in model.named_modules() if isinstance(module, Adapted)}
 
 
@@ -153,6 +154,7 @@ def unmerge(model: Module) -> Module:
 
 def forget_merged(model: Module) -> Module:
     """Drop what `merge(model)` kept for `unmerge`, which is as much memory as the merged weights take."""
+    check_model("forget_merged", model)
     vars(model).pop("_merged_lora", None)
     return model
 

@@ -12,6 +12,13 @@ from minidl.errors import nearest
 from minidl.nn.module import Module
 
 
+def check_model(verb: str, model: object) -> None:
+    """Raise TypeError unless `model` is a Module."""
+    if not isinstance(model, Module):
+        hint = "; models.create_model(name) makes it" if isinstance(model, str) else ""
+        raise TypeError(f"{verb}: the model itself, a Module, is needed first, got {type(model).__name__}{hint}")
+
+
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
     """The names that the pattern fits."""
     return [name for name in names if fnmatchcase(name, pattern)]

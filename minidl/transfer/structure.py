@@ -49,7 +49,10 @@ def register(cls: AnyModule) -> AnyModule:
     `config()` that returns them. Raises ValueError if another class has the name already.
     """
     if not (isinstance(cls, type) and issubclass(cls, Module)):
-        raise TypeError(f"register: {cls!r} is not a Module class")
+        if isinstance(cls, Module):
+            raise TypeError(f"register: got a {type(cls).__name__} that is made already, the class itself is needed: "
+                            f"register({type(cls).__name__}), or @register above the class")
+        raise TypeError(f"register: {cls!r} is not a Module class; a class that inherits from nn.Module is needed")
     name = _table_name(cls)
     other = LAYERS.get(name) or _registered.get(name)
     if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):

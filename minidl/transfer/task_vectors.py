@@ -34,7 +34,7 @@ class TaskVector:
         compute them anew with `update_bn`.
         Raises ValueError for other names or shapes, with the nearest names, and for a variance that would be negative.
         """
-        if not np.isfinite(scaling):
+        if not isinstance(scaling, (int, float, np.number)) or not np.isfinite(scaling):
             raise ValueError(f"TaskVector.apply: scaling must be a finite number, not {scaling!r}")
         arrays = arrays_of(model)
         own = {name: array for name, array in arrays.items() if array.dtype.kind == "f" and name not in self.skipped}

@@ -10,6 +10,7 @@ from typing import Any
 
 from minidl.nn.module import Module
 from minidl.tensor import is_grad_enabled
+from minidl.transfer.patterns import check_model
 
 
 class UntrainedWarning(UserWarning):
@@ -18,6 +19,7 @@ class UntrainedWarning(UserWarning):
 
 def untrained(model: Module) -> list[str]:
     """The names of the parameters that were re-initialised and neither trained nor loaded since."""
+    check_model("untrained", model)
     return [name for name, parameter in model.named_parameters() if parameter.untrained]
 
 

@@ -20,7 +20,7 @@ from minidl.transfer.ledger import file as ledger_file
 from minidl.transfer.ledger import table as ledger_table
 from minidl.transfer.ledger.rows import FROZEN_CHANGED, Event, Reference, Row, Seen, named_tensors, observe
 from minidl.transfer.ledger.verify import Verification, compare
-from minidl.transfer.patterns import every_module
+from minidl.transfer.patterns import check_model, every_module
 
 ATTRIBUTE = "_transfer_ledger"  # where a model keeps it
 MOST_ROWS = 100_000  # in all events together; beyond, the oldest events go, the first excepted
@@ -280,6 +280,7 @@ def ledger(model: Module) -> Ledger:
     A copy of a model (copy.copy, copy.deepcopy, pickle) begins with what the model's own ledger holds, and goes on
     in one of its own.
     """
+    check_model("ledger", model)
     found = ledger_of(model)
     return found if found.events else found.record("begin")
 
