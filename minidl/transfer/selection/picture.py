@@ -9,6 +9,8 @@ from typing import Any
 from minidl.atomic import atomic_write
 from minidl.transfer.selection.ranks import spearman
 
+ACROSS = 4  # panels in a row
+
 
 def draw_selection(selection: Any, path: str | os.PathLike) -> None:
     """Accuracy of the probe (left) and LogME (right) from the first cut of each candidate to its head's input."""
@@ -38,14 +40,19 @@ def draw_selection(selection: Any, path: str | os.PathLike) -> None:
 
 def draw_scores(scores: Mapping[str, Sequence[float]], accuracies: Sequence[float], path: str | os.PathLike) -> None:
     """A scatter plot for each score, against the accuracy that each candidate reached, with Spearman's correlation."""
-    figure, percent = _figure((3 * len(scores), 3.2))
-    panels = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
-    for axes, (name, values) in zip(panels, scores.items()):
+    columns = min(ACROSS, len(scores))
+    rows = -(-len(scores) // columns)
+    figure, percent = _figure((3 * columns, 3.2 * rows))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(scores):]:
+        axes.set_axis_off()
+    for axes, (name, values) in zip(grid.flat, scores.items()):
         axes.scatter(values, accuracies, s=18)
         axes.set(title=f"Spearman {spearman(values, accuracies):+.2f}", xlabel=name)
         axes.grid(alpha=0.3)
-    panels[0].set(ylabel="accuracy after fine-tuning")
-    panels[0].yaxis.set_major_formatter(percent)
+    for axes in grid[:, 0]:
+        axes.set(ylabel="accuracy after fine-tuning")
+        axes.yaxis.set_major_formatter(percent)
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
 
