@@ -55,6 +55,18 @@ def _without_tensors(data: Any) -> Any:
     return data.array if isinstance(data, Tensor) else data
 
 
+def _sizes(name: str, size: tuple) -> tuple[int, ...]:
+    """The sizes of a new tensor, given one by one or as a tuple."""
+    try:
+        sizes = as_sizes(size)
+    except AttributeError as error:
+        raise TypeError(f"{name}: sizes are whole numbers, one by one or as a tuple, got "
+                        f"{size[0] if len(size) == 1 else size!r}") from error
+    if any(number < 0 for number in sizes):
+        raise ValueError(f"{name}: a size cannot be negative, got {sizes}; only reshape and view take -1")
+    return sizes
+
+
 def _new(array: Any, device: Any, requires_grad: bool) -> Tensor:
     if device is not None:
         require_cpu(device)
@@ -70,28 +82,31 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 def from_dlpack(array: Any) -> Tensor:
     """A tensor that shares memory with an array of another library that speaks DLPack, on the CPU."""
+    if not hasattr(array, "__dlpack__"):
+        raise TypeError(f"from_dlpack: an array that speaks DLPack is needed, got {type(array).__name__}; "
+                        "use minidl.tensor(…)")
     return Tensor(np.from_dlpack(array))
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """0 everywhere."""
-    return _new(np.zeros(as_sizes(size), dtype or np.float32), device, requires_grad)
+    return _new(np.zeros(_sizes("zeros", size), dtype or np.float32), device, requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """1 everywhere."""
-    return _new(np.ones(as_sizes(size), dtype or np.float32), device, requires_grad)
+    return _new(np.ones(_sizes("ones", size), dtype or np.float32), device, requires_grad)
 
 
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Memory that is not set to anything."""
-    return _new(np.empty(as_sizes(size), dtype or np.float32), device, requires_grad)
+    return _new(np.empty(_sizes("empty", size), dtype or np.float32), device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere; a Python float gives float32, an int int64, a bool bool."""
     value = _read(fill_value, dtype)
-    return _new(np.full(as_sizes((size,)), value, value.dtype), device, requires_grad)
+    return _new(np.full(_sizes("full", (size,)), value, value.dtype), device, requires_grad)
 
 
 def zeros_like(x: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -116,6 +131,7 @@ def full_like(x: Any, fill_value: Any, dtype: Any = None, device: Any = None, re
 
 def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix (n, m)."""
+    n, m = _sizes("eye", (n, n if m is None else m))
     return _new(np.eye(n, m, dtype=dtype or np.float32), device, requires_grad)
 
 
@@ -124,6 +140,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
     """start, start + step, … up to but without `end`; from 0 if one number is given. int64 if all of them are whole."""
     start, end = (0, start) if end is None else (start, end)
     start, end, step = [x.item() if isinstance(x, Tensor) else x for x in (start, end, step)]
+    if not all(isinstance(x, (int, float, np.number)) for x in (start, end, step)):
+        raise TypeError(f"arange: start, end and step must be numbers, got {start!r}, {end!r}, {step!r}")
     if step == 0 or (end - start) * step < 0:
         raise ValueError(f"arange: cannot count from {start} to {end} in steps of {step}")
     counted = np.arange(start, end, step)
@@ -133,6 +151,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
 def linspace(start: float, end: float, steps: int, dtype: Any = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:
     """`steps` numbers at equal distances from `start` to `end`, both included."""
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
+        raise ValueError(f"linspace: steps must be a whole number from 0, how many numbers there are, got {steps!r}")
     return _new(np.linspace(start, end, steps).astype(dtype or np.float32), device, requires_grad)
 
 
@@ -148,13 +168,13 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 def rand(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
          generator: Any = None) -> Tensor:
     """Uniform in [0, 1)."""
-    return _new(_draw("random", as_sizes(size), dtype, generator), device, requires_grad)
+    return _new(_draw("random", _sizes("rand", size), dtype, generator), device, requires_grad)
 
 
 def randn(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
           generator: Any = None) -> Tensor:
     """Normal with mean 0 and variance 1."""
-    return _new(_draw("standard_normal", as_sizes(size), dtype, generator), device, requires_grad)
+    return _new(_draw("standard_normal", _sizes("randn", size), dtype, generator), device, requires_grad)
 
 
 def _draw(distribution: str, size: tuple[int, ...], dtype: Any, generator: Any) -> np.ndarray:
@@ -163,13 +183,22 @@ def _draw(distribution: str, size: tuple[int, ...], dtype: Any, generator: Any) 
     return np.asarray(getattr(random.generator(generator), distribution)(size, dtype=drawn)).astype(dtype, copy=False)
 
 
+def _check_floating(name: str, x: Any, dtype: Any) -> None:
+    if not isinstance(x, (Tensor, np.ndarray)):
+        raise TypeError(f"{name}: a tensor is needed, got {type(x).__name__}; use minidl.tensor(…)")
+    if np.dtype(dtype or x.dtype).kind != "f":
+        raise TypeError(f"{name}: what is drawn has floating-point numbers, x is {x.dtype}; give dtype=minidl.float32")
+
+
 def rand_like(x: Any, dtype: Any = None, generator: Any = None, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1), in the shape and dtype of x."""
+    _check_floating("rand_like", x, dtype)
     return rand(as_array(x).shape, dtype=dtype or x.dtype, generator=generator, requires_grad=requires_grad)
 
 
 def randn_like(x: Any, dtype: Any = None, generator: Any = None, requires_grad: bool = False) -> Tensor:
     """Normal with mean 0 and variance 1, in the shape and dtype of x."""
+    _check_floating("randn_like", x, dtype)
     return randn(as_array(x).shape, dtype=dtype or x.dtype, generator=generator, requires_grad=requires_grad)
 
 
@@ -179,18 +208,25 @@ def randint(low: int, high: Any = None, size: Any = None, dtype: Any = None, dev
     """
     if size is None:
         low, high, size = 0, low, high
-    drawn = np.asarray(random.generator(generator).integers(low, high, as_sizes((size,))))
+    if not low < high:
+        raise ValueError(f"randint: low must be below high, which itself is never drawn; got low={low}, high={high}")
+    drawn = np.asarray(random.generator(generator).integers(low, high, _sizes("randint", (size,))))
     return _new(drawn.astype(dtype or np.int64, copy=False), device, requires_grad)
 
 
 def randperm(n: int, dtype: Any = None, device: Any = None, generator: Any = None) -> Tensor:
     """The numbers 0 to n - 1 in random order."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 0:
+        raise ValueError(f"randperm: n must be a whole number from 0, got {n!r}; of a data set: len(dataset)")
     return _new(random.generator(generator).permutation(n).astype(dtype or np.int64, copy=False), device, False)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Sequence[int] | None = None, generator: Any = None) -> Tensor:
     """Normal with the given means and standard deviations: numbers (with a `size`) or tensors."""
     means, deviations = as_array(mean), as_array(std)
+    if (deviations < 0).any():
+        raise ValueError(f"normal: std must not be negative, got {deviations.min()}; of its logarithm take "
+                         "log_std.exp()")
     shape = np.broadcast_shapes(means.shape, deviations.shape) if size is None else as_sizes((size,))
     return Tensor(means + deviations * _draw("standard_normal", shape, np.result_type(means, deviations), generator))
 
@@ -198,6 +234,9 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Sequence[int] | None = None, g
 def bernoulli(x: Any, generator: Any = None) -> Tensor:
     """1 with the probability that stands in x, else 0, in the shape and dtype of x."""
     probabilities = as_array(x)
+    if ((probabilities < 0) | (probabilities > 1)).any():
+        raise ValueError(f"bernoulli: x holds probabilities, from 0 to 1, but reaches from {probabilities.min()} to "
+                         f"{probabilities.max()}; of logits take x.sigmoid() first")
     return Tensor((random.generator(generator).random(probabilities.shape) < probabilities).astype(probabilities.dtype))
 
 

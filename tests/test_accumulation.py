@@ -115,6 +115,14 @@ def test_zeroing_between_the_backward_and_the_step_takes_the_suspicion_away():
     optimizer.step()
 
 
+def test_adding_to_a_gradient_of_zeros_is_silent():
+    parameter = nn.Parameter(np.ones(3, np.float32))
+    optimizer = optim.SGD([parameter], lr=0.1)
+    for factor in (0.0, 1.0):
+        (parameter * factor).sum().backward()
+        optimizer.step()
+
+
 def test_two_optimisers_on_one_graph_are_silent():
     body, head = nn.Linear(3, 4), nn.Linear(4, 2)
     first, second = optim.SGD(body.parameters(), lr=0.01), optim.Adam(head.parameters(), lr=0.01)
@@ -166,9 +174,15 @@ def test_training_in_several_threads_is_silent_and_each_forgetful_one_is_told():
     assert sorted(told) == [(False, False), (False, False), (True, True), (True, True)]
 
 
-def test_gradients_that_are_gone_are_not_kept():
-    for _ in range(200):
-        parameter = nn.Parameter(np.ones(2, np.float32))
-        (parameter * parameter).sum().backward()
-        optim.SGD([parameter], lr=0.1).step()
-    assert len(accumulation._numbers) <= 2 * len(accumulation._used) + 65
+def stepped_once():
+    parameter = nn.Parameter(np.ones(2, np.float32))
+    (parameter * parameter).sum().backward()
+    optim.SGD([parameter], lr=0.1).step()
+    return parameter
+
+
+def test_numbers_of_gradients_that_are_gone_are_not_kept():
+    alive = [stepped_once() for _ in range(200)]  # at the same time, so that each has an address of its own
+    alive.clear()
+    stepped_once()
+    assert len(accumulation._numbers) <= 2 * len(accumulation._used) + 66

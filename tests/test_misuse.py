@@ -6,8 +6,10 @@ import pytest
 from misuse_cases_data import DATA, TRAIN
 from misuse_cases_functions import FUNCTIONS, OPTIMISERS, F, S, nn, optim
 from misuse_cases_layers import LAYERS
+from misuse_cases_top import TOP
 from misuse_cases_transfer import COMPARE, MODELS, ONNX, TRANSFER
 
+import minidl
 from minidl import compare, data, models, onnx, train, transfer
 
 EXEMPT = {
@@ -22,9 +24,21 @@ EXEMPT = {
                     "a result, not made by users"),
     "METHODS": "a table",
 }
+PLAIN = {  # of minidl itself
+    **dict.fromkeys(["abs", "neg", "negative", "sign", "round", "square", "isnan", "isinf", "isfinite", "nonzero",
+                     "logical_not", "equal", "clone", "clip", "clamp", "tril", "triu", "tile", "masked_fill"],
+                    "numbers of any kind and shape will do"),
+    **dict.fromkeys(["empty_like", "full_like", "ones_like", "zeros_like"], "whatever has a shape will do"),
+    **dict.fromkeys(["AnomalyError", "DataNotFoundError", "FileFormatError", "ShapeError"], "an exception"),
+    **dict.fromkeys(["get_num_threads", "get_precision", "is_grad_enabled", "seed"], "takes no arguments to speak of"),
+    **dict.fromkeys(["detect_anomaly", "enable_grad", "inference_mode", "no_grad", "set_grad_enabled"],
+                    "a switch, whose misuse is tested with what it switches"),
+    **dict.fromkeys(["Generator", "Tensor", "check_gradients", "device", "did_you_mean", "manual_seed",
+                     "meshgrid"], "not yet"),
+}
 MAKERS = re.compile("alexnet|efficientnet_lite0|inception_v3|lenet5|mobilenet_v2|resnet[0-9]+|vgg[0-9]+(_bn)?")
 TABLES = {"nn": LAYERS, "functional": FUNCTIONS, "optim": OPTIMISERS, "data": DATA, "train": TRAIN,
-          "transfer": TRANSFER, "models": MODELS, "onnx": ONNX, "compare": COMPARE}
+          "minidl": TOP, "transfer": TRANSFER, "models": MODELS, "onnx": ONNX, "compare": COMPARE}
 
 
 def misuses():
@@ -59,3 +73,9 @@ def test_every_public_name_of_a_package_has_an_entry(package):
         names = {name for name in names if not MAKERS.fullmatch(name)}
     assert names - {*table, *EXEMPT} == set()
     assert set(table) - set(package.__all__) == set(), "entries for names that are gone"
+
+
+def test_every_function_of_minidl_itself_has_an_entry():
+    lazy = {*TRANSFER, *TRAIN}  # minidl.load is minidl.transfer.load
+    assert public(minidl) - {*TOP, *PLAIN, *lazy} == set()
+    assert {*TOP, *PLAIN} - public(minidl) == set(), "entries for names that are gone"

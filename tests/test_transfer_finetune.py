@@ -177,7 +177,7 @@ def test_unfreezing_group_by_group():
     assert not model.norm1.training and not model.norm1.weight.requires_grad and model.conv1.weight.requires_grad
     with pytest.raises(ValueError, match="nothing to unfreeze, all 2 groups"):
         unfreeze_next(model)
-    unfreeze_top(model, 5)
+    unfreeze_top(model, 2)
     assert model.norm1.train().training and all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -390,6 +390,7 @@ class Stop(Callback):
     (lambda m, d: train_head(m, d, epochs=0), "nothing to do"),
     (lambda m, d: layer_groups(m, "relu1"), "has no parameters"),
     (lambda m, d: unfreeze_top(m, -1), "count must be"),
+    (lambda m, d: unfreeze_top(m, 99), "count 99 is more than the 2 groups"),
 ])
 def test_wrong_use_is_refused_and_the_model_left_alone(wrong, message):
     model = network()

@@ -189,7 +189,10 @@ def take_along_dim(x: Tensor, indices: Any, dim: int | None = None) -> Tensor:
 
 
 def masked_select(x: Tensor, mask: Any) -> Tensor:
-    """The elements of x where `mask` is true, as a vector."""
+    """The elements of x where `mask` is true, as a vector. Raises TypeError for a mask that is not of booleans."""
+    if as_array(mask).dtype.kind != "b":
+        raise TypeError(f"masked_select: a mask of booleans is needed, not {as_array(mask).dtype}; use mask.bool(), or "
+                        "for positions index_select")
     return getitem(x.broadcast_to(np.broadcast_shapes(x.shape, as_array(mask).shape)), as_array(mask))
 
 
