@@ -53,7 +53,7 @@ class Kind(NamedTuple):
     also: dict[str, bytes] = {}
 
 
-class Tied(nn.Module):
+class TiedEnds(nn.Module):
     def __init__(self, width: int = 4):
         self.width = width
         self.table, self.out = nn.Embedding(7, width), nn.Linear(width, 7, bias=False)
@@ -92,14 +92,14 @@ def saved(folder, name, write):
 
 
 def model_files(folder):
-    transfer.register(Tied)
+    transfer.register(TiedEnds)
     yield saved(folder, "a.safetensors", lambda path: transfer.save(
         trained(), path, classes=["a", "b", "c"], preprocessing={"mean": [0.1], "std": [2.0]}, licence="MIT",
         provenance="nothing", probe=X))
     yield saved(folder, "b.safetensors", lambda path: transfer.save(convolutional(), path, probe=(2, 4, 4)))
     yield saved(folder, "c.safetensors", lambda path: transfer.save(recurrent(), path))
     yield saved(folder, "d.safetensors", lambda path: transfer.save(
-        varied(Tied()), path, probe=minidl.tensor(np.array([[1, 2]]))))
+        varied(TiedEnds()), path, probe=minidl.tensor(np.array([[1, 2]]))))
 
 
 def ledger_file(path):
@@ -256,7 +256,7 @@ def kinds(folder):
             for part, shape in (("A", (2, 6)), ("B", (8, 2)))}
     peft_file = saved(folder, "peft.safetensors", lambda path: transfer.save_tensors(peft, path))
     structures = [json.dumps(transfer.structure(model)).encode()
-                  for model in (trained(), convolutional(), recurrent(), varied(Tied()))]
+                  for model in (trained(), convolutional(), recurrent(), varied(TiedEnds()))]
     found = [
         Kind("model.safetensors", models, ("safetensors",), lambda path, _: transfer.load(path)),
         Kind("filled.safetensors", models[:1], ("safetensors",), tensors_and(into), trained),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -82,6 +82,7 @@ def test_broadcasting_is_numpys_and_gradients_are_summed_back(shapes, name):
         np.testing.assert_allclose(tensor.grad.numpy(), summed, atol=1e-12)
 
 
+@settings(deadline=None)  # the first product loads kernels
 @given(hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, max_side=3))
 def test_matmul_broadcasts_like_numpy(shapes):
     random = np.random.default_rng(2)
