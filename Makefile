@@ -8,7 +8,7 @@ demo: .venv/.demo-installed
 	$(BIN)/minidl demo
 
 test: .venv/.test-installed lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 slow: .venv/.test-installed
 	$(BIN)/python -m pytest -q -m slow
