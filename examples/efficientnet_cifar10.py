@@ -28,7 +28,7 @@ parser.add_argument("--pixels", type=int, default=128, help="that a side is enla
 parser.add_argument("--head-epochs", type=int, default=6)
 parser.add_argument("--epochs", type=int, default=2, help="of all layers")
 parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate of all layers")
-parser.add_argument("--scratch-epochs", type=int, default=5, help="of the network from scratch")
+parser.add_argument("--scratch-epochs", type=int, default=4, help="of the network from scratch")
 parser.add_argument("--seed", type=int, default=0)
 options = parser.parse_args()
 if options.quick:
